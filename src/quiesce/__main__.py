@@ -1,0 +1,7 @@
+"""``python -m quiesce``."""
+
+import sys
+
+from quiesce.cli import main
+
+sys.exit(main())
