@@ -1,0 +1,225 @@
+"""Reuse of runs: a tree of what a piece of model code read and chose, with its effect at the leaves.
+
+Model code depends on nothing but what it reads through the world and what it chooses. So if all cells that one run
+read hold the same values again, the run would do the same again, and its effect can be applied without running it.
+``Memo.outcomes`` gives the effects of all alternatives of one piece of code in the present state, running the code
+only for what it has not seen. docs/architecture.md tells the idea in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+from quiesce.world import Choice, Delta, Read, Recording, World
+
+
+class NonDeterminism(RuntimeError):
+    """Model code did something else although it read the same values: it looked at state outside the world."""
+
+
+@dataclass(eq=False, slots=True)
+class Leaf:
+    """The end of a run: what it changed and what it gave back."""
+
+    picks: tuple[int, ...]
+    choices: tuple[tuple[str, Any], ...]
+    """What was asked and what was taken, for every choice that did not take the ordinary course."""
+    delta: Delta
+    result: Any
+    hits: int = 0
+
+
+class _Reads:
+    """Cells that always held ``expect`` when the code came here, then one that told the ways apart."""
+
+    __slots__ = ("branch", "cells", "children", "expect", "get")
+
+    def __init__(self, prefix: Sequence[Read], branch: int) -> None:
+        self.branch = branch
+        self.children: dict[Any, _Node] = {}
+        self.set_prefix(prefix)
+
+    def set_prefix(self, prefix: Sequence[Read]) -> None:
+        self.cells = tuple(read.cell for read in prefix)
+        values = tuple(read.value for read in prefix)
+        self.get: Callable[[list[Any]], Any] | None = itemgetter(*self.cells) if self.cells else None
+        self.expect: Any = values if len(values) != 1 else values[0]
+
+    def prefix(self) -> list[Read]:
+        values = self.expect if len(self.cells) != 1 else (self.expect,)
+        return [Read(cell, value) for cell, value in zip(self.cells, values, strict=True)]
+
+
+class _Chooses:
+    """The code asked for a choice here."""
+
+    __slots__ = ("children", "options", "what")
+
+    def __init__(self, choice: Choice) -> None:
+        self.what = choice.what
+        self.options = choice.options
+        self.children: list[_Node | None] = [None] * len(choice.options)
+
+
+_Node: TypeAlias = "_Reads | _Chooses | Leaf"
+
+
+class Memo:
+    """All that is known of one piece of model code, ``run``."""
+
+    def __init__(self, world: World, run: Callable[[], Any]) -> None:
+        self.world = world
+        self.run = run
+        self.root: _Node | None = None
+        self.runs = 0
+        """How often the code itself had to be run."""
+
+    def outcomes(self) -> list[Leaf]:
+        """Return one leaf for every alternative in the present state, in the order of the choices."""
+        cells = self.world.cells
+        found: list[Leaf] = []
+        todo: list[tuple[_Node | None, tuple[int, ...]]] = [(self.root, ())]
+        while todo:
+            node, picks = todo.pop()
+            while True:
+                kind = node.__class__
+                if kind is _Reads:
+                    if node.get is None or node.get(cells) == node.expect:  # type: ignore[union-attr]
+                        child = node.children.get(cells[node.branch])  # type: ignore[union-attr]
+                        if child is not None:
+                            node = child
+                            continue
+                elif kind is Leaf:
+                    found.append(node)  # type: ignore[arg-type]
+                    break
+                elif kind is _Chooses:
+                    children = node.children  # type: ignore[union-attr]
+                    for pick in range(len(children) - 1, 0, -1):
+                        todo.append((children[pick], (*picks, pick)))
+                    picks = (*picks, 0)
+                    node = children[0]
+                    if node is not None:
+                        continue
+                self._learn(picks)
+                node = self._descend(picks)
+        return found
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield everything known."""
+        todo: list[_Node | None] = [self.root]
+        while todo:
+            node = todo.pop()
+            if isinstance(node, Leaf):
+                yield node
+            elif isinstance(node, _Reads):
+                todo.extend(reversed(node.children.values()))
+            elif node is not None:
+                todo.extend(reversed(node.children))
+
+    def _descend(self, picks: tuple[int, ...]) -> _Node:
+        """Walk from the root along ``picks`` to the first choice beyond them or to a leaf."""
+        cells = self.world.cells
+        node, left = self.root, list(picks)
+        while True:
+            if isinstance(node, _Reads):
+                node = node.children[cells[node.branch]]
+            elif isinstance(node, _Chooses) and left:
+                node = node.children[left.pop(0)]
+            else:
+                assert node is not None
+                return node
+
+    def _learn(self, picks: tuple[int, ...]) -> None:
+        """Run the code with ``picks`` and enter what it did."""
+        self.runs += 1
+        world = self.world
+        mark = world.mark()
+        recording = Recording(forced=picks)
+        world.recording = recording
+        try:
+            result = self.run()
+            delta = world.delta(mark)
+        finally:
+            world.recording = None
+            world.undo(mark)
+            world.drop_undone()
+        steps = recording.steps
+        choices = [step for step in steps if isinstance(step, Choice)]
+        taken = tuple((c.what, c.options[c.pick]) for c in choices if c.pick)
+        leaf = Leaf(tuple(c.pick for c in choices), taken, delta, result)
+        self.root = _insert(self.root, steps, 0, leaf)
+
+
+def _insert(node: _Node | None, steps: list[Read | Choice], at: int, leaf: Leaf) -> _Node:
+    """Return ``node`` with the run ``steps[at:]`` entered below it."""
+    if node is None:
+        return _chain(steps, at, leaf)
+    if at == len(steps) or isinstance(node, Leaf):
+        raise NonDeterminism(_mismatch(steps, at, "the run ended" if at == len(steps) else "it went on"))
+    step = steps[at]
+    if isinstance(node, _Chooses):
+        if not isinstance(step, Choice) or (step.what, step.options) != (node.what, node.options):
+            raise NonDeterminism(_mismatch(steps, at, f"it chose {node.what!r} before"))
+        node.children[step.pick] = _insert(node.children[step.pick], steps, at + 1, leaf)
+        return node
+    return _insert_reads(node, steps, at, leaf)
+
+
+def _insert_reads(node: _Reads, steps: list[Read | Choice], at: int, leaf: Leaf) -> _Node:
+    for offset, known in enumerate(node.prefix()):
+        step = _expect_read(steps, at + offset, known.cell)
+        if step.value != known.value:
+            return _split(node, offset, steps, at + offset, leaf)
+    at += len(node.cells)
+    step = _expect_read(steps, at, node.branch)
+    node.children[step.value] = _insert(node.children.get(step.value), steps, at + 1, leaf)
+    return node
+
+
+def _split(node: _Reads, offset: int, steps: list[Read | Choice], at: int, leaf: Leaf) -> _Reads:
+    """Divide ``node`` at the prefix cell number ``offset``, in which the new run differs."""
+    prefix = node.prefix()
+    upper = _Reads(prefix[:offset], prefix[offset].cell)
+    node.set_prefix(prefix[offset + 1 :])
+    upper.children[prefix[offset].value] = node
+    step = _expect_read(steps, at, upper.branch)
+    upper.children[step.value] = _chain(steps, at + 1, leaf)
+    return upper
+
+
+def _chain(steps: list[Read | Choice], at: int, leaf: Leaf) -> _Node:
+    """Return nodes for a run that nothing is known of yet."""
+    end = at
+    while end < len(steps) and isinstance(steps[end], Read):
+        end += 1
+    rest: _Node = leaf
+    if end < len(steps):
+        choice = steps[end]
+        assert isinstance(choice, Choice)
+        chooses = _Chooses(choice)
+        chooses.children[choice.pick] = _chain(steps, end + 1, leaf)
+        rest = chooses
+    if end == at:
+        return rest
+    reads = [step for step in steps[at:end] if isinstance(step, Read)]
+    node = _Reads(reads[:-1], reads[-1].cell)
+    node.children[reads[-1].value] = rest
+    return node
+
+
+def _expect_read(steps: list[Read | Choice], at: int, cell: int) -> Read:
+    step = steps[at] if at < len(steps) else None
+    if not isinstance(step, Read) or step.cell != cell:
+        raise NonDeterminism(_mismatch(steps, at, f"it read cell {cell} before"))
+    return step
+
+
+def _mismatch(steps: list[Read | Choice], at: int, before: str) -> str:
+    now = steps[at] if at < len(steps) else "the end"
+    return (
+        f"after the same {at} reads and choices the model went another way: {before}, now {now}. "
+        "Usual cause: model code that keeps state outside the world, or iterates over a Python set"
+    )
