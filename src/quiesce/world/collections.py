@@ -152,6 +152,9 @@ class StateList(Field[tuple[T, ...]]):
     def __get__(self, obj: State | None, owner: type) -> StateList[T] | BoundList[T]:
         return self if obj is None else BoundList(obj, self.name, obj.first + self.index)
 
+    def __set__(self, obj: State, value: Iterable[T]) -> None:
+        super().__set__(obj, tuple(value))
+
 
 class StateSet(Field[tuple[T, ...]]):
     """Declares a set field."""

@@ -13,8 +13,9 @@ A cell is one field of one object. Reads and writes go through the World, so tha
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import NamedTuple, Protocol, TypeVar
 
 from quiesce.world.hashing import Value, salt_of, stable_hash
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 
 class Read(NamedTuple):
-    """A cell was read, or overwritten, for the first time in a run: the run depends on ``value``."""
+    """A cell was read for the first time in a run: the run depends on ``value``."""
 
     cell: int
     value: Value
@@ -45,6 +46,9 @@ class Delta:
     before: tuple[tuple[int, Value], ...]
     after: tuple[tuple[int, Value], ...]
     mix: int
+    blind: tuple[tuple[int, Value], ...] = ()
+    """Cells that a recorded run overwrote without having read them, with their new values: they may have held
+    anything before, so what they did hold is kept by who applies the effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,12 @@ class Recording:
     """What one run read and chose, in order; ``forced`` holds the picks it must take first."""
 
     forced: Sequence[int] = ()
+    start: int = 0
+    """Where in the journal the run began."""
     steps: list[Read | Choice] = field(default_factory=list)
     known: set[int] = field(default_factory=set)
+    blind: dict[int, None] = field(default_factory=dict)
+    """Cells that were overwritten before they were read."""
     chosen: int = 0
 
     def note(self, cell: int, value: Value) -> None:
@@ -73,6 +81,23 @@ class Recording:
         if cell not in self.known:
             self.known.add(cell)
             self.steps.append(Read(cell, value))
+
+    def note_write(self, cell: int) -> None:
+        """Note that a cell is overwritten."""
+        if cell not in self.known:
+            self.known.add(cell)
+            self.blind[cell] = None
+
+    def note_undo(self, world: World) -> None:
+        """Note that writes were taken back. Which of the blind ones stay depends on what the cells held, so from here
+        on they count as read."""
+        found = world.values_at(self.start)
+        self.steps += [Read(cell, found.get(cell, world.cells[cell])) for cell in self.blind]
+        self.blind.clear()
+
+    def note_abandoned(self) -> None:
+        """Note that the whole run was taken back: it overwrote nothing."""
+        self.blind.clear()
 
     def choose(self, what: str, options: tuple[Value, ...]) -> int:
         """Return the forced pick, or 0 once those are used up."""
@@ -88,7 +113,16 @@ class Recorder(Protocol):
     """What stands by while model code runs: it is told of reads and asked for choices."""
 
     def note(self, cell: int, value: Value) -> None:
-        """A cell was read or is about to be overwritten."""
+        """A cell was read."""
+
+    def note_write(self, cell: int) -> None:
+        """A cell is about to be overwritten."""
+
+    def note_undo(self, world: World) -> None:
+        """Writes were taken back."""
+
+    def note_abandoned(self) -> None:
+        """All writes of the run were taken back."""
 
     def choose(self, what: str, options: tuple[Value, ...]) -> int:
         """Return the number of the option to take."""
@@ -102,7 +136,7 @@ class World:
         self.cells: list[Value] = []
         self.fingerprint = 0
         self.recording: Recorder | None = None
-        self.namer: Callable[[object], str] | None = None
+        self.namer: Callable[[FrameType], str] | None = None
         """While set, each write is labelled with ``namer(frame)``; slow, for traces only."""
         self.objects: dict[str, object] = {}
         self._defaults: list[Value] = []
@@ -144,7 +178,7 @@ class World:
         """Set a cell. Writing the value it has already is no change."""
         old = self.cells[cell]
         if self.recording is not None:
-            self.recording.note(cell, old)
+            self.recording.note_write(cell)
         if old == value:
             return
         self._put(cell, old, value)
@@ -170,6 +204,12 @@ class World:
         """Return a mark to come back to with ``undo``."""
         return len(self._journal)
 
+    def abandon(self, mark: int) -> None:
+        """Take back a whole recorded run, which began at ``mark``: it has no effect, whatever the cells held."""
+        if self.recording is not None:
+            self.recording.note_abandoned()
+        self.undo(mark)
+
     def undo(self, mark: int) -> None:
         """Take back every write since ``mark``; ``redo`` brings them back until the next write."""
         if not 0 <= mark <= len(self._journal):
@@ -181,6 +221,8 @@ class World:
                 raise RuntimeError(f"{'.'.join(self._names[cell])}: undo across an apply() that was not reverted")
             self._put(cell, new, old)
             self._undone.append(write)
+        if self.recording is not None:
+            self.recording.note_undo(self)
 
     def redo(self) -> None:
         """Bring back every write that ``undo`` took back."""
@@ -199,22 +241,25 @@ class World:
         self._journal.clear()
         self._undone.clear()
 
-    def delta(self, mark: int) -> Delta:
-        """Return the net effect of all writes since ``mark``."""
-        first = self._first_values(mark)
+    def delta(self, mark: int, blind: Iterable[int] = ()) -> Delta:
+        """Return the net effect of all writes since ``mark``, the ``blind`` ones apart from what they overwrote."""
+        overwritten = tuple((cell, self.cells[cell]) for cell in blind)
+        first = self.values_at(mark)
+        for cell, _ in overwritten:
+            first.pop(cell, None)
         before = tuple((cell, old) for cell, old in first.items() if self.cells[cell] != old)
         after = tuple((cell, self.cells[cell]) for cell, _ in before)
         mix = 0
         for (cell, old), (_, new) in zip(before, after, strict=True):
             mix ^= self._hash(cell, old) ^ self._hash(cell, new)
-        return Delta(before, after, mix)
+        return Delta(before, after, mix, overwritten)
 
     def diff(self, mark: int) -> list[Change]:
         """Return what differs from ``mark``, sorted by object and field."""
         sites = {cell: site for cell, _, _, site in self._journal[mark:]}
         changes = [
             Change(*self._names[cell], old, self.cells[cell], sites[cell])
-            for cell, old in self._first_values(mark).items()
+            for cell, old in self.values_at(mark).items()
             if self.cells[cell] != old
         ]
         return sorted(changes, key=lambda change: (change.path, change.field))
@@ -223,25 +268,46 @@ class World:
         """Return every single write since ``mark`` in order, with its site while tracing."""
         return [Change(*self._names[cell], old, new, site) for cell, old, new, site in self._journal[mark:]]
 
-    def _first_values(self, mark: int) -> dict[int, Value]:
+    def values_at(self, mark: int) -> dict[int, Value]:
+        """Return what every cell that was written since ``mark`` held then."""
         first: dict[int, Value] = {}
         for cell, old, _, _ in self._journal[mark:]:
             first.setdefault(cell, old)
         return first
 
-    def apply(self, delta: Delta) -> None:
-        """Put a known effect into force without journalling it; ``revert`` it before any ``undo``."""
+    def mix_of(self, delta: Delta) -> int:
+        """Return how ``delta`` changes the fingerprint in the present state."""
+        mix = delta.mix
+        for cell, value in delta.blind:
+            old = self.cells[cell]
+            if old != value:
+                mix ^= self._hash(cell, old) ^ self._hash(cell, value)
+        return mix
+
+    def apply(self, delta: Delta) -> tuple[Value, ...]:
+        """Put a known effect into force without journalling it; ``revert`` it before any ``undo``.
+
+        Returns what the blind writes overwrote.
+        """
         cells = self.cells
+        self.fingerprint ^= self.mix_of(delta)
         for cell, value in delta.after:
             cells[cell] = value
-        self.fingerprint ^= delta.mix
+        if not delta.blind:
+            return ()
+        overwritten = tuple([cells[cell] for cell, _ in delta.blind])
+        for cell, value in delta.blind:
+            cells[cell] = value
+        return overwritten
 
-    def revert(self, delta: Delta) -> None:
-        """Take back what ``apply`` did."""
+    def revert(self, delta: Delta, overwritten: tuple[Value, ...] = ()) -> None:
+        """Take back what ``apply`` did; ``overwritten`` is what it returned."""
         cells = self.cells
+        for (cell, _), value in zip(delta.blind, overwritten, strict=True):
+            cells[cell] = value
         for cell, value in delta.before:
             cells[cell] = value
-        self.fingerprint ^= delta.mix
+        self.fingerprint ^= self.mix_of(delta)
 
     def choose(self, what: str, options: Sequence[T]) -> T:
         """Return one of ``options``: the one door for all that is not determined.
