@@ -1,0 +1,1 @@
+"""What the silicon does: config space, functions, bridges, interrupts, IOMMUs."""

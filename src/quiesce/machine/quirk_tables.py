@@ -1,0 +1,41 @@
+"""Tables of devices that misbehave, as package data: which ids, what they do, and which kernel knows it since when."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Quirk:
+    """One entry: some devices of one vendor, and the change with which the kernel learnt about them."""
+
+    change: str
+    since: str
+    """First release in whose tree the entry was seen; in the release before that was looked at, it was absent."""
+    vendor: int
+    devices: tuple[tuple[int, int], ...]
+    """First and last device id of each range."""
+    kind: str
+    subject: str
+
+    def covers(self, vendor: int, device: int) -> bool:
+        """Whether the entry is about this device."""
+        return vendor == self.vendor and any(first <= device <= last for first, last in self.devices)
+
+
+def read_quirks(package: str, name: str) -> tuple[Quirk, ...]:
+    """Read a table that lies beside the modules of ``package``."""
+    text = files(package).joinpath(name).read_text(encoding="ascii")
+    return tuple(_quirk(row) for row in csv.DictReader(text.splitlines()))
+
+
+def _quirk(row: dict[str, str]) -> Quirk:
+    ranges = (item.partition("-") for item in row["devices"].split())
+    devices = tuple((int(first, 16), int(last or first, 16)) for first, _, last in ranges)
+    return Quirk(row["change"], row["since"], int(row["vendor"], 16), devices, row["quirk"], row["subject"])
+
+
+DMA_ALIAS_QUIRKS = read_quirks("quiesce.machine", "dma_alias_quirks.csv")
+"""Devices that send their DMA under another requester id than their own."""
