@@ -69,9 +69,11 @@ def test_outcomes_equal_direct_execution_in_any_sequence_of_states(program: tupl
             world.write(cell, value)
         reached, fingerprint = set(), world.fingerprint
         for leaf in memo.outcomes():
-            world.apply(leaf.delta)
+            mix = world.mix_of(leaf.delta)
+            overwritten = world.apply(leaf.delta)
+            assert world.fingerprint == fingerprint ^ mix
             reached.add(tuple(world.cells))
-            world.revert(leaf.delta)
+            world.revert(leaf.delta, overwritten)
         assert reached == all_effects(world, program)
         assert (world.fingerprint, world.cells) == (fingerprint, state)
 
@@ -87,6 +89,44 @@ def test_a_known_run_is_not_run_again() -> None:
     world.write(1, 1)
     memo.outcomes()
     assert memo.runs == 2
+
+
+def test_what_a_run_overwrites_without_looking_does_not_matter_to_it() -> None:
+    world = a_world()
+    memo = Memo(world, lambda: world.write(0, 2))
+    for before in (0, 1, 2):
+        world.write(0, before)
+        (leaf,) = memo.outcomes()
+        overwritten = world.apply(leaf.delta)
+        assert world.cells[0] == 2
+        world.revert(leaf.delta, overwritten)
+        assert world.cells[0] == before
+    assert memo.runs == 1
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_writes_that_are_taken_back_within_a_run_have_no_effect(everything: bool) -> None:
+    world = a_world()
+
+    def run() -> None:
+        mark = world.mark()
+        world.write(0, 1)
+        if not everything:
+            mark = world.mark()
+        world.write(1, 1)
+        if everything:
+            world.abandon(mark)
+        else:
+            world.undo(mark)
+
+    memo = Memo(world, run)
+    for before in (0, 2, 1):
+        world.write(0, before)
+        world.write(1, before)
+        (leaf,) = memo.outcomes()
+        overwritten = world.apply(leaf.delta)
+        assert world.cells[:2] == [before if everything else 1, before]
+        world.revert(leaf.delta, overwritten)
 
 
 def test_choices_come_in_order_and_only_those_off_the_ordinary_course_are_named() -> None:

@@ -137,11 +137,11 @@ class Memo:
         self.runs += 1
         world = self.world
         mark = world.mark()
-        recording = Recording(forced=picks)
+        recording = Recording(forced=picks, start=mark)
         world.recording = recording
         try:
             result = self.run()
-            delta = world.delta(mark)
+            delta = world.delta(mark, recording.blind)
         finally:
             world.recording = None
             world.undo(mark)

@@ -1,0 +1,113 @@
+"""Rules on IOMMU groups, domains and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from quiesce.kernel import iommu_checks
+from quiesce.kernel.kernel import Kernel
+from quiesce.rules.rule import Invariant, Rule
+
+RULES = (
+    Rule(
+        "group/isolation",
+        "Two functions that the IOMMU cannot tell apart are in different groups.",
+        "User space is handed one of them and reaches the memory of the other's driver.",
+        "v3.6 final and, for ids behind which no function answers, v3.17 to today.",
+        ("amd-alias-self", "amd-alias-groups", "104a1c13ac66"),
+        "alias-without-device",
+    ),
+    Rule(
+        "iommu/alias-without-device",
+        "Forming groups follows the pci_dev of an alias behind which there is no device.",
+        "The machine does not boot.",
+        "v3.6-rc1 to v3.6-rc7.",
+        ("9dcd61303af8", "amd-alias-self", "amd-alias-groups"),
+        "alias-without-device",
+    ),
+    Rule(
+        "iommu/unmap-without-domain",
+        "A mapping is taken back after the device has been detached from its domain.",
+        "The kernel stops with BUG_ON(!domain).",
+        "VT-d up to v5.7.",
+        ("458b7c8e0dde", "6fc7020cf298", "c588072bba6b"),
+        "unmap-after-unplug",
+    ),
+    Rule(
+        "iommu/unmap-without-group",
+        "A mapping is taken back after the device has left its group.",
+        "The kernel follows the null pointer `dev->iommu_group`.",
+        "AMD v5.5 to v6.14, VT-d v6.12 to v6.14.",
+        ("be62dbf554c5", "b5c58b2fdc42", "280e5a301005"),
+        "unmap-after-unplug",
+    ),
+    Rule(
+        "iommu/device-without-data",
+        "A device that an IOMMU covers has no IOMMU data; it cannot map anything.",
+        "Its driver's probe fails at the first DMA mapping.",
+        "v5.3-rc1 to v5.3-rc3, for a device that was removed and comes back.",
+        ("b7297783c2bb", "458b7c8e0dde"),
+        "replug-without-iommu",
+    ),
+    Rule(
+        "iommu/unbound-live",
+        "The driver of an IOMMU is unbound while the IOMMU translates for others.",
+        "Everybody's DMA is stopped or runs without protection.",
+        example="iommu-msi-lost",
+    ),
+    Rule(
+        "iommu/emptied-while-owned",
+        "The last device leaves a group that user space still owns.",
+        "Domains and ownership point to nothing.",
+    ),
+    Rule(
+        "iommu/owner-underflow",
+        "The use of a group is given back more often than it was taken.",
+        "User space can claim a group whose devices kernel drivers use.",
+    ),
+    Rule(
+        "iommu/stale-iotlb",
+        "The IOTLB still translates an address that was unmapped and flushed.",
+        "The device reaches memory that belongs to somebody else by now.",
+    ),
+    Rule(
+        "iommu/dangling-domain",
+        "The hardware's entry for a device leads to a domain that was freed.",
+        "The device walks page tables in freed memory.",
+    ),
+    Rule(
+        "iommu/live-entry-of-absent",
+        "The IOMMU lets DMA pass under an id that no device uses any more.",
+        "Whatever is plugged in next, or pretends to be it, reaches the old memory.",
+        "AMD v4.1 to v4.4.",
+        ("amd-no-detach-at-unbind", "amd-detach-at-remove"),
+    ),
+    Rule(
+        "memory/dangling-device",
+        "The IOMMU driver keeps a pointer to the structure of a device that is gone.",
+        "The next use of it reads freed memory.",
+        "v5.3-rc1 to v5.3-rc3, and the fix that was proposed first.",
+        ("b7297783c2bb", "vtd-repopulate-at-replug"),
+        "replug-without-iommu",
+    ),
+    Rule(
+        "memory/free-wrong-pages",
+        "A coherent buffer is freed through dma-direct, which computes the pages from an I/O virtual address.",
+        "Pages of somebody else are freed.",
+        "VT-d v5.8 to v6.11, both from v6.15 on, after the device was removed.",
+        ("6fc7020cf298", "280e5a301005"),
+        "late-coherent-free",
+    ),
+)
+
+
+def _isolation(k: Kernel) -> Iterable[str]:
+    return (f"{one} and {other}: {why}" for one, other, why in iommu_checks.isolation_breaches(k))
+
+
+INVARIANTS = (
+    Invariant("group/isolation", _isolation),
+    Invariant("iommu/stale-iotlb", iommu_checks.stale_translations),
+    Invariant("iommu/dangling-domain", iommu_checks.dangling_domains),
+    Invariant("iommu/live-entry-of-absent", iommu_checks.live_entries_of_absent),
+)
