@@ -1,0 +1,1 @@
+"""The case format, the shipped cases, and what it takes to run one."""

@@ -1,0 +1,7 @@
+"""``python -m quiesce.cli``."""
+
+import sys
+
+from quiesce.cli import main
+
+sys.exit(main())

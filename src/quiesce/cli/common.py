@@ -1,0 +1,97 @@
+"""What the commands share: arguments, errors in one line, progress on a terminal, worker processes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from types import ModuleType
+from typing import TypeVar
+
+from quiesce.cases.case import Case
+from quiesce.cli import BAD_INPUT, COMMANDS, INTERRUPTED
+from quiesce.explore.search import Result
+from quiesce.snapshot.errors import BadInput
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+def run_command(name: str, module: ModuleType, words: list[str]) -> int:
+    """Parse the arguments of a command and run it; bad input becomes one line and status 2."""
+    parser = argparse.ArgumentParser(prog=f"quiesce {name}", description=COMMANDS[name])
+    module.add_arguments(parser)
+    args = parser.parse_args(words)
+    try:
+        return int(module.main(args))
+    except BadInput as error:
+        print(f"quiesce: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("quiesce: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def add_kernel_arguments(parser: argparse.ArgumentParser, default: str = "the case's own") -> None:
+    """Add ``--kernel``, ``--with`` and ``--without``."""
+    parser.add_argument("--kernel", metavar="SET", help=f"a mainline tag such as v6.11-rc2 (default: {default})")
+    parser.add_argument("--with", dest="with_", metavar="C", action="append", default=[], help="add a change")
+    parser.add_argument("--without", metavar="C", action="append", default=[], help="take a change out")
+
+
+def kernel_expression(args: argparse.Namespace, default: str) -> str:
+    """Return the kernel set that the arguments name, as an expression of the case format."""
+    words = [args.kernel or default]
+    for sign, names in (("+", args.with_), ("-", args.without)):
+        words += [f"{sign} {name}" for name in names]
+    return " ".join(words)
+
+
+def on_kernel(case: Case, args: argparse.Namespace) -> Case:
+    """Return the case on the kernel that the arguments name."""
+    from quiesce.cases.case import parse_kernel
+
+    return case.on(parse_kernel(kernel_expression(args, case.kernel), "command line").name)
+
+
+def add_format_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--format``."""
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def add_jobs_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--jobs``."""
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+
+
+def progress(label: str) -> Callable[[Result], None] | None:
+    """Return a function that shows how far a search is, on a terminal only."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(result: Result) -> None:
+        text = f"{label}: depth {result.depth}, {result.states} states, {result.transitions} transitions"
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def clear_progress() -> None:
+    """Take the progress line away."""
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def in_parallel(work: Callable[[Item], Answer], items: Sequence[Item], jobs: int) -> Iterator[Answer]:
+    """Yield ``work(item)`` in order, over several processes where that helps."""
+    if jobs <= 1 or len(items) <= 1:
+        yield from map(work, items)
+        return
+    with ProcessPoolExecutor(min(jobs, len(items)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, items)

@@ -1,0 +1,39 @@
+"""quiesce matrix: judge a case on every kernel set and candidate fix on its page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+
+from quiesce.cases.case import Row
+from quiesce.cases.library import find_case
+from quiesce.cases.verdict import Verdict, rows, run
+from quiesce.cli import common
+from quiesce.report import machine_readable, text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("case", metavar="CASE")
+    common.add_jobs_argument(parser)
+    common.add_format_argument(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command. A matrix is a report, so violations in it are no failure."""
+    case = find_case(args.case)
+    wanted = rows(case)
+    verdicts = list(common.in_parallel(partial(judge_row, args.case), wanted, args.jobs))
+    pairs = [(row.label, verdict) for row, verdict in zip(wanted, verdicts, strict=True)]
+    if args.format == "json":
+        print(json.dumps([machine_readable.verdict_record(verdict) | {"label": label} for label, verdict in pairs]))
+        return 0
+    for line in text.matrix(case, pairs):
+        print(line)
+    return 0
+
+
+def judge_row(name: str, row: Row) -> Verdict:
+    """Return the verdict of one row."""
+    return run(find_case(name).on(row.kernel))

@@ -1,0 +1,72 @@
+"""quiesce residue: what a driver leaves behind on a device."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from quiesce.cases.case import Case
+from quiesce.cases.residue import Residue, residue
+from quiesce.cases.scenario import answer_of, build_kernel, full_bdf
+from quiesce.cli import FINDINGS, common
+from quiesce.drivers import all_drivers
+from quiesce.report.text import change_line, value_text
+from quiesce.snapshot.errors import BadInput
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("machine", metavar="MACHINE")
+    parser.add_argument("--driver", metavar="A", required=True, help="the driver that is bound and released")
+    parser.add_argument("--device", metavar="BDF", required=True)
+    parser.add_argument("--other", metavar="B", action="append", default=[], help="try only these drivers afterwards")
+    common.add_kernel_arguments(parser, "v6.12")
+    common.add_format_argument(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command."""
+    known = all_drivers()
+    for name in (args.driver, *args.other):
+        if name not in known:
+            raise BadInput(name, "driver", "one of " + ", ".join(sorted(known)))
+    case = common.on_kernel(Case("residue", machine=args.machine, kernel="v6.12", drivers=(args.driver,)), args)
+    bdf = full_bdf(case, build_kernel(case), args.device)
+    others = tuple(args.other) or tuple(name for name in known if name != args.driver)
+    found = residue(case, args.driver, bdf, others)
+    if args.format == "json":
+        print(json.dumps(_record(found), indent=1))
+    else:
+        print("\n".join(_lines(args, case, bdf, found)))
+    return FINDINGS if found.left or found.tripped else 0
+
+
+def _lines(args: argparse.Namespace, case: Case, bdf: str, found: Residue) -> list[str]:
+    lines = [f"residue of {args.driver} on {bdf}, {case.kernel}: bind {answer_of(found.bound) or 'not possible'}"]
+    lines += [f"  {change_line(change)}" for change in found.left] or ["  nothing: the device is as if never bound"]
+    for one in found.tripped:
+        lines.append(f"  trips {one.driver}: {one.event}")
+        lines += [f"    BROKEN {finding.rule}: {finding.why}" for finding in one.after.findings]
+        if one.after.answer != one.fresh.answer:
+            lines.append(f"    answers {answer_of(one.after) or '-'}, on a fresh device {answer_of(one.fresh) or '-'}")
+    return lines
+
+
+def _record(found: Residue) -> dict[str, object]:
+    return {
+        "bound": found.bound.answer,
+        "left": [
+            {"object": c.path, "field": c.field, "fresh": value_text(c.old), "left": value_text(c.new)}
+            for c in found.left
+        ],
+        "tripped": [
+            {
+                "driver": one.driver,
+                "event": one.event,
+                "answer": one.after.answer,
+                "fresh_answer": one.fresh.answer,
+                "findings": [{"rule": finding.rule, "why": finding.why} for finding in one.after.findings],
+            }
+            for one in found.tripped
+        ],
+    }
