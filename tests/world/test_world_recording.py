@@ -9,7 +9,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from worldgen import Node, Thing, content, ops, perform, programs, run
 
-from quiesce.world import Choice, Read, Recording, UseOfDeadObject, World
+from quiesce.world import Choice, Delta, Read, Recording, UseOfDeadObject, World
 
 
 def record(world: World, code: Any, forced: tuple[int, ...] = ()) -> Recording:
@@ -143,6 +143,35 @@ def test_reads_and_choices_keep_their_order():
     assert kinds == ["before", "count", "after", "flag"]
 
 
+def test_an_undo_inside_a_run_makes_what_it_overwrote_a_dependency():
+    world = World()
+    node = Node.get(world, "node/a")
+
+    def code() -> None:
+        node.count = 8
+        mark = world.mark()
+        node.label = "x"
+        world.undo(mark)
+
+    recording = record(world, code)
+    assert named(world, recording) == [("node/a", "count", 3), ("node/a", "label", "")]
+    assert not recording.blind
+
+
+def test_an_abandoned_run_overwrites_nothing():
+    world = World()
+    node = Node.get(world, "node/a")
+
+    def code() -> None:
+        mark = world.mark()
+        assert node.flag is False
+        node.count = 8
+        world.abandon(mark)
+
+    recording = record(world, code)
+    assert (named(world, recording), list(recording.blind)) == ([("node/a", "flag", False)], [])
+
+
 # -- a recording tells all that a run depends on ---------------------------------------------------------------
 
 steps = st.one_of(
@@ -151,6 +180,7 @@ steps = st.one_of(
     st.tuples(st.just("guard"), st.integers(0, 5)),
     st.tuples(st.just("choose"), st.integers(1, 3)),
     st.tuples(st.just("count"), st.just(None)),
+    st.tuples(st.just("back"), st.integers(0, 3)),
 )
 
 
@@ -158,8 +188,13 @@ def execute(world: World, code: list[tuple[str, Any]]) -> list[Any]:
     """Do what a piece of model code does: read, branch on what was read, choose, write; return what it saw."""
     first, second = Node.get(world, "node/a"), Node.get(world, "node/b")
     seen: list[Any] = []
+    marks = [world.mark()]
     for kind, arg in code:
-        if kind == "do":
+        marks.append(world.mark())
+        if kind == "back":
+            world.undo(marks[-min(arg + 1, len(marks))])
+            marks = [mark for mark in marks if mark <= world.mark()]
+        elif kind == "do":
             perform(world, arg)
         elif kind == "copy":
             setattr(second, arg, getattr(first, arg))
@@ -174,7 +209,7 @@ def execute(world: World, code: list[tuple[str, Any]]) -> list[Any]:
 
 def execute_and_undo(world: World, code: list[tuple[str, Any]], forced: tuple[int, ...]) -> tuple[Any, ...]:
     mark = world.mark()
-    recording = world.recording = Recording(forced)
+    recording = world.recording = Recording(forced, mark)
     try:
         seen = execute(world, code)
     finally:
@@ -200,10 +235,30 @@ def test_where_all_recorded_reads_hold_the_run_is_the_same(code, here, there, pi
         event("reads differ")
         return
     event("same reads, other state" if there else "same state")
-    before = content(world)
     again, delta_again, seen_again = execute_and_undo(world, code, forced)
     assert (again, delta_again, seen_again) == (noted, delta, seen)
-    assert content(world) == before
+    assert_same_effect(world, lambda: execute_with(world, code, forced), delta)
+
+
+def execute_with(world: World, code: list[tuple[str, Any]], forced: tuple[int, ...]) -> None:
+    world.recording = Recording(forced, world.mark())
+    try:
+        execute(world, code)
+    finally:
+        world.recording = None
+
+
+def assert_same_effect(world: World, code: Any, delta: Delta) -> None:
+    """Assert that ``delta`` does in the present state what ``code`` does, and that it can be taken back."""
+    before, mark = (content(world), world.fingerprint), world.mark()
+    code()
+    after = (content(world), world.fingerprint)
+    world.undo(mark)
+    assert world.fingerprint ^ world.mix_of(delta) == after[1]
+    overwritten = world.apply(delta)
+    assert (content(world), world.fingerprint) == after
+    world.revert(delta, overwritten)
+    assert (content(world), world.fingerprint) == before
 
 
 @given(st.lists(steps, max_size=10), programs)

@@ -75,11 +75,11 @@ class VfioPci(PciDriver):
 # -- the device in general -----------------------------------------------------------------------------------
 
 
-def _run_device(dev: PciDev) -> None:
-    """The driver in user space lets the device run and interrupt."""
+def _run_device(dev: PciDev, *, interrupts: bool = True) -> None:
+    """The driver in user space lets the device run, and interrupt once it has somewhere to be told."""
     if common.answers(dev):
         dev.hw.engine = "running"
-        dev.hw.irq_enabled = True
+        dev.hw.irq_enabled = dev.hw.irq_enabled or interrupts
 
 
 def _request_on(k: Kernel, dev: PciDev, vdev: VfioPciDevice) -> None:
@@ -95,7 +95,7 @@ def _dma_map(k: Kernel, dev: PciDev, vdev: VfioPciDevice) -> int:
     error = vfio_type1.vfio_dma_map(k, vdev)
     if not error:
         vfio_pci.vfio_config_write(k, vdev, set=r.PCI_COMMAND_MASTER)
-        _run_device(dev)
+        _run_device(dev, interrupts=False)
         if common.answers(dev):
             dev.hw.dma_target = (*dev.hw.dma_target, *vdev.dma)
     return error

@@ -22,6 +22,7 @@ from quiesce.kernel.intel_domain import (
     device_is_rmrr_locked,
     dmar_insert_one_dev_info,
     dmar_remove_one_dev_info,
+    dmar_search_domain_by_dev_info,
     exit_if_unused,
     find_domain,
     free_info,
@@ -308,13 +309,18 @@ def _iommu_no_mapping(k: Kernel, dev: PciDev) -> bool:
 
 def domain_for_map(k: Kernel, dev: PciDev) -> tuple[int, IommuDomain | None]:
     """``__intel_map_single``. Returns 0 and the domain, -EINVAL where the device addresses memory itself, -ENOMEM when
-    it has no domain: up to v5.2 it gets one then.
+    it has no domain: up to v5.2 it gets one then. A device that the list knows while it does not is found.
     """
     if _iommu_no_mapping(k, dev):
         return -errno.EINVAL, None
     core_has_domains = k.has(changes.VTD_CORE_DEFAULT_DOMAINS)
     domain = find_domain(dev) if core_has_domains else get_valid_domain_for_dev(k, dev)
-    return (0, domain) if domain is not None else (-errno.ENOMEM, None)
+    if domain is not None:
+        return 0, domain
+    if get_info(dev) is None and dmar_search_domain_by_dev_info(k, dev.hw.bdf) is not None:
+        why = f"the list knows the slot of {dev.bdf}, but {dev.path} does not point there; it cannot map anything"
+        k.find("iommu/device-without-data", why, "__intel_map_single")
+    return -errno.ENOMEM, None
 
 
 def domain_for_unmap(k: Kernel, dev: PciDev, mapping: DmaMapping) -> tuple[int, IommuDomain | None]:

@@ -145,13 +145,17 @@ class LeakedPin(NamedTuple):
 
 
 def leaked_pins(k: Kernel) -> tuple[LeakedPin, ...]:
-    """Return the inputs held by functions that no driver has and that are not enabled, and those that nobody holds any
+    """Return the inputs held by functions that no driver has and that are not enabled (in v4.3 and v4.4 an input belongs
+    to a bound driver, whether the function is enabled or not), and those that nobody holds any
     more (rule ``leak/legacy-irq``). Kernels before ``irq_managed`` never gave an input back: they have none.
     """
     if not k.has(changes.IRQ_MANAGED):
         return ()
     holders = [(interrupts.gsi_of(k.machine, dev.hw), dev) for dev in k.system.devices if dev.irq_managed]
-    leaks = [LeakedPin(gsi, dev.bdf) for gsi, dev in holders if dev.driver is None and dev.enable_cnt <= 0]
+    bound_only = k.has(changes.PCIBIOS_ALLOC_IRQ)
+    leaks = [
+        LeakedPin(gsi, dev.bdf) for gsi, dev in holders if dev.driver is None and (bound_only or dev.enable_cnt <= 0)
+    ]
     for gsi in interrupts.io_apic(k.machine).inputs:
         lost = desc(k, gsi).gsi_users - sum(held == gsi for held, _ in holders)
         leaks += [LeakedPin(gsi, "")] * lost

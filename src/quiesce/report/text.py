@@ -17,7 +17,7 @@ _HARDWARE = ("hw/", "ioapic", "lapic", "irte/", "amd/dte", "vtd/context", "vtd/r
 _BOOKKEEPING = ("system.windows_left", "system.faults_left")
 _ROUTINE = frozenset(
     "refs drvdata exists saved_config dma_target regions current_state devres driver pci_driver is_prepared "
-    "state_saved msi_data".split()
+    "state_saved msi_data msix_table msi_descs".split()
 )
 """Fields that every life changes and that seldom explain it; ``quiesce show`` has them."""
 

@@ -12,6 +12,11 @@ RULES = (
         "managed-outlives-driver",
     ),
     Rule(
+        "context/dma-free-irqs-off",
+        "A coherent buffer is freed with interrupts off.",
+        "Freeing may have to sleep.",
+    ),
+    Rule(
         "memory/use-after-free",
         "A structure is used before it exists or after it was given back.",
         "Whatever lies there by then is read or overwritten.",

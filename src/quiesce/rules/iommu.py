@@ -42,6 +42,26 @@ RULES = (
         "unmap-after-unplug",
     ),
     Rule(
+        "iommu/map-without-group",
+        "A mapping is made after the device has left its group.",
+        "The kernel follows the null pointer `dev->iommu_group`.",
+        "AMD v5.5 to v6.14, VT-d v6.12 to v6.14.",
+        ("be62dbf554c5", "b5c58b2fdc42", "280e5a301005"),
+    ),
+    Rule(
+        "iommu/reattached-without-driver",
+        "A device that no driver has is put into a domain again.",
+        "It may write to memory although nobody drives it.",
+        "Kernels that detached at unbind: AMD up to v3.13, VT-d up to v5.2.",
+        ("amd-no-detach-at-unbind", "e7f9fa5498d9", "fa954e683178"),
+    ),
+    Rule(
+        "dma/unmap-not-mapped",
+        "Something is unmapped that is not mapped.",
+        "The address may belong to another buffer by now, which loses its mapping.",
+        example="teach-late-unmap",
+    ),
+    Rule(
         "iommu/device-without-data",
         "A device that an IOMMU covers has no IOMMU data; it cannot map anything.",
         "Its driver's probe fails at the first DMA mapping.",
