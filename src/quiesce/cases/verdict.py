@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 
 from quiesce.cases.case import Case, Row
 from quiesce.cases.scenario import build, check_steps, long_form
 from quiesce.explore.model import Model, Step
+from quiesce.explore.parallel import search_in_parallel
 from quiesce.explore.replay import Played, replay
 from quiesce.explore.search import Bounds, Result, Search, Violation
 from quiesce.rules.registry import invariants
@@ -58,26 +60,35 @@ def watcher(case: Case) -> Callable[[str], bool]:
     return watched
 
 
+def make_search(
+    case: Case,
+    bounds: Bounds | None = None,
+    *,
+    first_only: bool = False,
+    progress: Callable[[Result], None] | None = None,
+) -> Search:
+    """Return the search of a case, not begun; raises BadInput."""
+    limits = bounds or Bounds(depth=case.depth)
+    return Search(build(case), watcher(case), invariants(), limits, first_only=first_only, progress=progress)
+
+
 def run(
     case: Case,
     *,
     bounds: Bounds | None = None,
     first_only: bool = False,
     progress: Callable[[Result], None] | None = None,
+    jobs: int = 1,
 ) -> Verdict:
-    """Search a case, or follow its steps, on the kernel it names; raises BadInput."""
-    model = build(case)
+    """Search a case, or follow its steps, on the kernel it names, with ``jobs`` processes; raises BadInput."""
     if case.steps:
-        return _follow(case, model)
-    search = Search(
-        model,
-        watcher(case),
-        invariants(),
-        bounds or Bounds(depth=case.depth),
-        first_only=first_only,
-        progress=progress,
-    )
-    return judge(case, search.run())
+        return _follow(case, build(case))
+    if jobs == 1:
+        return judge(case, make_search(case, bounds, first_only=first_only, progress=progress).run())
+    build(case)
+    limits = bounds or Bounds(depth=case.depth)
+    make = partial(make_search, case, limits, first_only=first_only)
+    return judge(case, search_in_parallel(make, jobs, limits.depth, first_only=first_only))
 
 
 def judge(case: Case, result: Result) -> Verdict:

@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 
 from quiesce.cases.case import Case
-from quiesce.cases.scenario import build, find_machine
-from quiesce.cases.verdict import Verdict, judge, watcher
+from quiesce.cases.verdict import Verdict, judge, make_search, run
 from quiesce.cli import FINDINGS, common
 from quiesce.cli.run import report
 from quiesce.drivers import all_drivers
@@ -16,7 +15,6 @@ from quiesce.explore.checkpoint import load, save
 from quiesce.explore.model import Step
 from quiesce.explore.search import Bounds, Search
 from quiesce.report import machine_readable
-from quiesce.rules.registry import invariants
 from quiesce.snapshot.errors import BadInput
 
 
@@ -35,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--faults", type=int, default=0, help="how many allocations may fail")
     parser.add_argument("--first", action="store_true", help="stop at the first violation")
     parser.add_argument("--from-power-on", action="store_true", help="let the search begin before the boot")
+    parser.add_argument("--jobs", type=int, default=1, help="processes for one search (default 1)")
     parser.add_argument("--checkpoint", metavar="FILE", help="go on from FILE if it is there, and write it at the end")
     parser.add_argument("--all", action="store_true", help="print a trace for every rule that breaks")
     common.add_format_argument(parser)
@@ -43,15 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
     case = _case(args)
-    search = Search(
-        build(case, find_machine(case.machine)),
-        watcher(case),
-        invariants(),
-        Bounds(args.depth, args.states, args.seconds),
-        first_only=args.first,
-        progress=common.progress(args.machine),
-    )
-    verdict = _search(search, case, args.checkpoint)
+    if args.jobs > 1 and args.checkpoint:
+        raise BadInput("--checkpoint", "", "one process (--jobs 1)")
+    bounds = Bounds(args.depth, args.states, args.seconds)
+    show = common.progress(args.machine)
+    if args.jobs > 1:
+        verdict = run(case, bounds=bounds, first_only=args.first, jobs=args.jobs)
+    else:
+        verdict = _search(make_search(case, bounds, first_only=args.first, progress=show), case, args.checkpoint)
     if args.format == "json":
         print(json.dumps(machine_readable.verdict_record(verdict), indent=1))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from quiesce.cases.case import parse_kernel
-from quiesce.kernel.changes import releases
+from quiesce.kernel.kernelset import releases
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

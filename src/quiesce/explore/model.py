@@ -32,6 +32,8 @@ class Event:
     run: Callable[[Kernel], int | None]
     nestable: bool = False
     """Whether it may take place inside a window of another event."""
+    hardware: bool = False
+    """Whether the hardware does it, without any task, so that it happens while tasks are frozen too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,10 @@ class Model:
         """Let searches use only these events, on their own and inside windows."""
         self.searched = events
         self.memos = [Memo(self.world, partial(self.execute, event)) for event in events]
-        self._nestable = [event for event in events if event.nestable]
-        self._names = (NOTHING, *(event.text for event in self._nestable))
+        nestable = [event for event in events if event.nestable]
+        self._nestable = {event.text: event for event in nestable}
+        self._names = (NOTHING, *self._nestable)
+        self._names_while_frozen = (NOTHING, *(event.text for event in nestable if event.hardware))
 
     @property
     def world(self) -> World:
@@ -119,20 +123,21 @@ class Model:
     def _window(self, where: str) -> None:
         """Let another event run inside the running one, if the search chooses so and the budget allows."""
         k = self.kernel
-        if self._inside or k.irqs_off or k.locks or not self._nestable:
+        names = self._names_while_frozen if k.tasks_frozen else self._names
+        if self._inside or k.irqs_off or k.locks or len(names) == 1:
             return
         system = k.system
         left = system.windows_left
         if left == 0:
             return
-        chosen = self.world.choose(f"at {where}", self._names)
+        chosen = self.world.choose(f"at {where}", names)
         if chosen == NOTHING:
             return
         system.windows_left = left - 1
         self._inside = True
         k.printk("window", f"{where}: {chosen}")
         with _another_task(k):
-            self._nestable[self._names.index(chosen) - 1].run(k)
+            self._nestable[chosen].run(k)
             settle(k)
         k.printk("window", "")
         self._inside = False

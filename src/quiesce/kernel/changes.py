@@ -1,43 +1,24 @@
-"""Every difference between kernels, as one entry: the mainline commit, the release it came with, the area, what it
-does. Code asks ``kernel.has(changes.NAME)`` and never a version number, because distributions backport.
+"""Every difference between kernels that the model has, as one entry: the mainline commit, the release it came with, the
+area, what it does. Code asks ``kernel.has(changes.NAME)`` and never a version number, because distributions backport.
 
 An entry without a commit id (its hash could not be established) or a fix that was proposed and never merged has a
-slug for an id. ``since`` is the first tag that contains it; ``vX.Y`` alone means after the last -rc.
+slug for an id. The second word is the first tag that contains it; ``vX.Y`` alone means after the last -rc.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-
 from quiesce.kernel.acs_table import ACS_QUIRKS
+from quiesce.kernel.kernelset import Change as Change
+from quiesce.kernel.kernelset import KernelSet as KernelSet
+from quiesce.kernel.kernelset import UnknownKernel as UnknownKernel
+from quiesce.kernel.kernelset import effective as effective
+from quiesce.kernel.kernelset import every as every
+from quiesce.kernel.kernelset import find as find
+from quiesce.kernel.kernelset import kernel as kernel
+from quiesce.kernel.kernelset import merged as _merged
+from quiesce.kernel.kernelset import proposed as _proposed
+from quiesce.kernel.kernelset import version_key as version_key
 from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One difference between kernels."""
-
-    id: str
-    since: str | None
-    """First mainline tag with it; None for a proposal that was never merged."""
-    subsystem: str
-    subject: str
-    undoes: str = ""
-    """Id of a change that has no effect any more once this one is in."""
-
-
-_ALL: dict[str, Change] = {}
-
-
-def _merged(id: str, since: str, subsystem: str, subject: str, undoes: str = "") -> Change:  # noqa: A002
-    return _ALL.setdefault(id, Change(id, since, subsystem, subject, undoes))
-
-
-def _proposed(id: str, subsystem: str, subject: str) -> Change:  # noqa: A002
-    return _ALL.setdefault(id, Change(id, None, subsystem, subject))
-
 
 SHUTDOWN_DISABLES_MSI = _merged(
     "d52877c7b1af", "v2.6.26", "PCI/MSI shutdown", "core disables MSI and MSI-X after the driver shutdown callback"
@@ -54,12 +35,6 @@ SHUTDOWN_SKIPS_D3COLD = _merged(
 )
 SHUTDOWN_CLEARS_MASTER_FOR_KEXEC = _merged(
     "4fc9bbf98fd6", "v3.13-rc1", "PCI shutdown/kexec", "clear Bus Master only for kexec"
-)
-MSI_SETUP_IN_PROBE = _merged(
-    "1851617cd2da", "v4.2-rc1", "PCI/MSI enumeration", "clear MSI enables at enumeration even without CONFIG_PCI_MSI"
-)
-MSI_SETUP_ALL_ARCHS = _merged(
-    "e80e7edc55ba", "v4.5-rc1", "PCI/MSI enumeration", "initialise MSI capability for every architecture"
 )
 SHUTDOWN_KEEPS_MSI = _merged(
     "fda78d7a0ead",
@@ -82,9 +57,6 @@ VIRTIO_BUS_SHUTDOWN = _merged(
     "virtio bus breaks then resets devices on shutdown unless the driver has its own",
 )
 IRQ_MANAGED = _merged("cffe0a2b5a34", "v3.19-rc1", "x86/PCI irq", "dev->irq_managed tracks IOAPIC pin ownership")
-RELEASE_IRQ_AT_UNBOUND = _merged(
-    "b4b55cda5874", "v4.0-rc1", "x86/PCI irq", "release PCI IRQ at UNBOUND_DRIVER notification instead of at disable"
-)
 PCIBIOS_IRQ_HOOKS = _merged(
     "890e4847587f", "v4.3-rc1", "PCI core", "weak pcibios_alloc_irq()/pcibios_free_irq() hooks around probe and remove"
 )
@@ -112,9 +84,7 @@ REVERT_MANAGED_IRQ_HELPERS = _merged(
 AMD_IOMMU_BINDABLE = _merged(
     "3be5fa236649", "v6.16-rc1", "iommu/amd", "AMD IOMMU function may be bound again", undoes="cbbc00be2ce3"
 )
-MATCH_DRIVER_PRIVATE = _merged("ce45dc4bb22e", "v6.16-rc1", "PCI core", "match_driver becomes a PCI-core private flag")
 IOMMU_GROUP_OBJECTS = _merged("d72e31c93746", "v3.6-rc1", "iommu", "IOMMU groups as kernel objects")
-AMD_FILLS_GROUPS = _merged("9dcd61303af8", "v3.6-rc1", "iommu/amd", "AMD driver fills IOMMU groups")
 AMD_ALIAS_SELF = _merged(
     "amd-alias-self", "v3.6", "iommu/amd", "AMD: ignore an alias without pci_dev and group by the device itself"
 )
@@ -145,11 +115,7 @@ MSIX_MASK_UNUSED = _merged("7d5ec3d36123", "v5.14-rc7", "PCI/MSI", "all unused M
 MSIX_MASKALL_FIRST = _merged(
     "438553958ba1", "v5.14-rc7", "PCI/MSI", "MSI-X enabled with MASKALL before the table is touched"
 )
-MSI_MASK_LOCK = _merged("77e89afc25f3", "v5.14-rc7", "PCI/MSI", "lock around cached multi-MSI mask")
 MSIX_MASK_AFTER_SUCCESS = _merged("83dbf898a2d4", "v5.16-rc7", "PCI/MSI", "mask the MSI-X table only after success")
-XEN_NO_MSIX_MASK = _merged("1a519dc7a73c", "v5.14", "PCI/MSI", "no MSI-X masking on Xen PV")
-MSIX_RESTORE_MASK = _merged("e045fa29e893", "v5.5-rc1", "PCI/MSI", "restore the right MSI-X mask on resume")
-MSI_NO_MASK_QUIRK = _merged("2226667a145d", "v5.16-rc1", "PCI/MSI", "devices that lie about per-vector mask support")
 THAW_RESTORES_CONFIG = _merged("e60514bd4485", "v4.13-rc1", "PCI PM", "restore config and MSI in thaw_noirq")
 MSI_FREE_WITHOUT_BUG = _merged("9fb9eb4b59ac", "v5.17-rc1", "PCI/MSI", "MSI core frees descriptors itself")
 MSI_DATA_IS_DEVRES = _merged("3f35d2cf9fbc", "v5.17-rc1", "PCI/MSI devres", "MSI release is its own devres action")
@@ -172,18 +138,12 @@ PCI_INTX_NEVER_MANAGED = _merged("dfa2f4d5f9e5", "v6.14-rc1", "PCI devres", "pci
 PCIM_INTX_RESTORES_FIRST = _merged(
     "d555ed45a5a1", "v6.14-rc1", "PCI devres", "pcim_intx() restores the bit seen before the first call"
 )
-VBOXVIDEO_MANAGED_MAP = _merged(
-    "f00059b4c1b0", "v6.11-rc1", "drm", "vboxvideo: mapping leak because a function was assumed managed"
-)
 REGIONS_NEVER_MANAGED = _merged("51f6aec99cb0", "v6.16-rc1", "PCI devres", "region request functions never managed")
 PROBE_REFUSES_LEFTOVER_DEVRES = _merged(
     "7c35e699c88b", "v5.6-rc1", "driver core", "probe refuses a device that still has devres"
 )
 BUS_DMA_CLEANUP = _merged("25f3bcfc54bc", "v5.19-rc1", "driver core", "bus dma_cleanup callback")
 DEVICE_DEL_RELEASES_DEVRES = _merged("699fb50d9903", "v6.6-rc1", "driver core", "devres released in device_del()")
-LINKS_CLEANUP_AFTER_DEVRES = _merged(
-    "2e84dc379200", "v6.7-rc1", "driver core", "all resources released before device links change"
-)
 DRIVER_OVERRIDE = _merged("782a985d7af2", "v3.16-rc1", "PCI core", "pci_dev.driver_override")
 SRIOV_AUTOPROBE = _merged("0e7df22401a3", "v4.12-rc1", "PCI SR-IOV", "sriov_drivers_autoprobe")
 VTD_CORE_DEFAULT_DOMAINS = _merged(
@@ -221,12 +181,6 @@ CLAIM_ATTACHES_DOMAIN = _merged("0286300e6045", "v5.19-rc1", "iommu", "claiming 
 VTD_RELEASE_DOMAIN = _merged(
     "81e921fd3216", "v6.9-rc1", "iommu/vt-d", "VT-d blocks a device before release via release_domain"
 )
-VTD_NO_ATS_WHEN_DISCONNECTED = _merged(
-    "4fc82cd907ac", "v6.9-rc1", "iommu/vt-d", "no ATS invalidation to a disconnected device"
-)
-IOMMU_BLOCKED_DURING_RESET = _merged(
-    "c279e83953d9", "v7.0-rc1", "iommu", "translation blocked while a PCI function is reset"
-)
 PCI_RESET_BLOCKS_IOMMU = _merged(
     "f5b16b802174", "v7.0-rc1", "PCI reset", "PCI reset paths call the iommu prepare/done pair"
 )
@@ -247,30 +201,16 @@ VFIO_INTX_IGATE = _merged("810cd4bb5345", "v6.9-rc1", "vfio-pci", "external INTx
 VFIO_INTX_HANDLER_LIVES_WITH_MODE = _merged(
     "18c198c96a81", "v6.9-rc1", "vfio-pci", "INTx handler lives as long as INTx mode"
 )
-VFIO_CDEV = _merged("8b6f173a4ce4", "v6.6-rc1", "vfio", "VFIO character device per device")
 VFIO_VF_PRIVATE_SET = _merged("e908f58b6beb", "v6.17-rc1", "vfio-pci", "VFs get a private dev_set")
 VFIO_INTX_UNLAZY = _merged("8b9f128947dd", "v6.18-rc1", "vfio-pci", "lazy disable switched off for exclusive INTx")
 RESCAN_REMOVE_LOCK = _merged("9d16947b7583", "v3.14-rc1", "PCI hotplug", "one lock for PCI rescan and removal")
-IS_ADDED_ATOMIC = _merged("44bda4b7d26e", "v4.18", "PCI core", "is_added and is_busmaster no longer share a bitfield")
 DISCONNECT_WITHOUT_LOCK = _merged(
     "74ff8864cc84", "v6.3-rc1", "PCI hotplug", "disconnected may be set while a driver binds or unbinds"
 )
 VF_PRESENCE_BY_PF = _merged("98b04dd0b457", "v6.2-rc1", "PCI core", "VF presence judged by its PF")
-PCIEHP_DROPS_RESET_LOCK = _merged("f5eff5591b8f", "v6.4-rc1", "PCI hotplug", "pciehp drops reset_lock while unbinding")
 PCIEHP_IGNORES_DPC_LINK = _merged(
     "a97396c6eb13", "v5.14-rc1", "PCI hotplug/DPC", "pciehp ignores link changes caused by DPC"
 )
-PCIEHP_IGNORES_DPC_PRESENCE = _merged(
-    "c3be50f7547c", "v6.16-rc1", "PCI hotplug/DPC", "pciehp ignores presence changes caused by DPC"
-)
-PCIEHP_IGNORES_RESET_LINK = _merged(
-    "2af781a9edc4", "v6.16-rc1", "PCI hotplug/reset", "pciehp ignores link changes caused by a secondary bus reset"
-)
-PCIEHP_NOTICES_SWAP = _merged(
-    "9d573d19547b", "v6.11-rc1", "PCI hotplug PM", "pciehp notices a swapped device at resume"
-)
-DPC_HOLDS_CHILD = _merged("11a1f4bc4736", "v6.11-rc1", "PCI/DPC", "reference held on the child while DPC waits")
-SLOT_HOLDS_BUS = _merged("c7acef99642b", "v6.13-rc1", "PCI hotplug", "slot holds a reference on its bus")
 RESET_LOCKS_BRIDGE = _merged("7e89efc6e9e4", "v6.10-rc1", "PCI reset", "function reset locks the upstream bridge")
 WARN_UNLOCKED_BUS_RESET = _merged(
     "920f6468924f", "v6.11-rc1", "PCI reset", "warn if a secondary bus reset is done unlocked"
@@ -280,13 +220,6 @@ BUS_RESET_NEEDS_RESET_METHOD = _merged(
     "479380efe162", "v6.15-rc1", "PCI reset", "bus reset refused when reset_method is empty"
 )
 D0_AT_INIT = _merged("4d4c10f763d7", "v6.16-rc1", "PCI PM", "devices put in D0 at init")
-AER_FATAL_CALLBACKS = _merged("bdb5ac85777d", "v4.20-rc1", "PCI/AER", "fatal errors use the callback flow")
-AER_CALLBACKS_FOR_ALL = _merged(
-    "bfcb79fca19d", "v4.20-rc1", "PCI/AER", "recovery callbacks run for every affected device"
-)
-AER_SLOT_RESET = _merged("c4eed62a2143", "v4.20-rc1", "PCI/AER", "recovery uses slot reset if present")
-AER_STATUS_FOLLOWS_RESET = _merged("6d2c89441571", "v5.7-rc1", "PCI/AER", "status follows reset result")
-DPC_WAITS_FOR_BUS = _merged("53b54ad074de", "v6.3-rc1", "PCI/DPC", "DPC waits for the secondary bus")
 AER_TELLS_ON_FAILURE = _merged("9011f0667c93", "v6.18-rc1", "PCI/AER", "drivers are told when recovery fails")
 AER_NORMAL_BEFORE_SLOT_RESET = _merged(
     "45bc82563d55", "v6.18-rc1", "PCI/AER", "error_state back to normal before slot_reset"
@@ -294,9 +227,7 @@ AER_NORMAL_BEFORE_SLOT_RESET = _merged(
 AGP_CHECKS_CAPABILITY = _merged(
     "d88dfb756d55", "v6.16-rc1", "agp", "agpgart tries unsupported devices only if they have an AGP capability"
 )
-DRIVER_OVERRIDE_IN_CORE = _merged("10a4206a2401", "v7.1-rc1", "PCI core", "PCI uses the driver core driver_override")
 RESET_NOTIFY_LOCKED = _merged("b014e96d1abb", "v4.13-rc1", "PCI reset", "reset_notify under device_lock")
-NUMVFS_LOCKED = _merged("35ff867b7657", "v5.5-rc1", "PCI SR-IOV", "numvfs read and write serialised by device_lock")
 SRIOV_RESCAN_LOCK = _merged("05703271c3cd", "v6.18-rc1", "PCI SR-IOV", "rescan lock around SR-IOV enable and disable")
 SRIOV_RESCAN_LOCK_IN_STORE = _merged(
     "a5338e365c45", "v6.19-rc1", "PCI SR-IOV", "rescan lock only in sriov_numvfs_store()", undoes="05703271c3cd"
@@ -304,11 +235,6 @@ SRIOV_RESCAN_LOCK_IN_STORE = _merged(
 STATE_SAVED_AT_ADD = _merged(
     "1dc302f7fccc", "v6.19-rc1", "PCI AER/PM", "config state saved for every device at add time"
 )
-ASPM_EXIT_PER_FUNCTION = _merged(
-    "456d8aa37d0f", "v6.5-rc1", "PCI ASPM", "ASPM state torn down when a function of a multifunction device goes"
-)
-AER_HOLDS_DEVICES = _merged("60271ab044a5", "v4.20-rc1", "PCI/AER", "AER holds references on error devices")
-PNV_PHP_FREES_IRQS = _merged("466861909255", "v6.17-rc1", "PCI hotplug", "pnv_php frees IRQs on unplug")
 VIRTIO_BREAKS_ON_SURPRISE = _merged(
     "43bb40c5b926", "v5.14-rc1", "virtio-pci", "virtio-pci marks the device broken on surprise removal"
 )
@@ -354,12 +280,6 @@ DMA_DIRECT_FREES_BY_HANDLE = _merged(
 PROBE_ERROR_ON_DEVICE = _merged(
     "probe-error-wording", "v6.9-rc1", "driver core", "a failed probe is reported as an error of the device"
 )
-AMD_USES_PCI_DEVICE_GROUP = _merged(
-    "amd-device-group", "v4.4-rc1", "iommu/amd", "the AMD driver forms groups with pci_device_group()"
-)
-PCI_ASSIGN_IRQ_IN_PROBE = _merged(
-    "pci-assign-irq", "v4.13-rc1", "PCI core", "host bridges with map_irq assign the legacy IRQ at probe"
-)
 GROUP_TYPE_WRITABLE = _merged(
     "iommu-group-type-writable", "v5.11-rc1", "iommu", "a group's default domain type can be changed through sysfs"
 )
@@ -375,12 +295,8 @@ ENABLE_UPSTREAM_BRIDGE = _merged(
 NUMVFS_STORE_DEVICE_LOCK = _merged(
     "numvfs-device-lock", "v4.13-rc1", "PCI SR-IOV", "writing sriov_numvfs takes the device lock"
 )
-UEVENT_UNBIND = _merged("uevent-unbind", "v4.14-rc1", "driver core", "user space is told of bind and unbind")
 REMOVE_KEEPS_POWER_STATE = _merged(
     "remove-keeps-power-state", "v7.1", "PCI core", "a removed driver no longer leaves its device in PCI_UNKNOWN"
-)
-REMOVE_RUNTIME_PM_BARRIER = _merged(
-    "remove-runtime-pm-barrier", "v6.9-rc1", "PCI core", "pci_device_remove() waits for runtime PM"
 )
 VFIO_TRY_RESET = _merged(
     "vfio-try-reset",
@@ -477,98 +393,3 @@ VTD_DEFER_TEARDOWN = _proposed(
 # Entries of the quirk tables, each a change of its own.
 for _quirk in (*ACS_QUIRKS, *DMA_ALIAS_QUIRKS):
     _merged(_quirk.change, _quirk.since, "PCI quirks", _quirk.subject)
-
-
-class UnknownKernel(ValueError):
-    """A version, commit or change that quiesce does not know."""
-
-
-@dataclass(frozen=True)
-class KernelSet:
-    """A kernel as a set of changes; ``name`` is how the user named it."""
-
-    name: str
-    changes: frozenset[Change]
-
-    def __contains__(self, change: object) -> bool:
-        return change in self._effective
-
-    @property
-    def _effective(self) -> frozenset[Change]:
-        cached: frozenset[Change] | None = self.__dict__.get("_cache")
-        if cached is None:
-            cached = frozenset(effective(self.changes))
-            self.__dict__["_cache"] = cached
-        return cached
-
-    def __iter__(self) -> Iterator[Change]:
-        return iter(sorted(self._effective, key=lambda change: change.id))
-
-    def edited(self, with_: Iterable[str] = (), without: Iterable[str] = ()) -> KernelSet:
-        """Return the set with some changes added and others taken out; raises UnknownKernel."""
-        added = [find(text) for text in with_]
-        removed = [find(text) for text in without]
-        names = [self.name, *(f"+ {change.id}" for change in added), *(f"- {change.id}" for change in removed)]
-        undone = {change.undoes for change in added}
-        kept = {change for change in self.changes if change.id not in undone}
-        kept = {change for change in kept if change.undoes not in {change.id for change in added}}
-        return KernelSet(" ".join(names), frozenset(kept | set(added)) - frozenset(removed))
-
-
-def effective(changes: Iterable[Change]) -> Iterator[Change]:
-    """Yield the changes that no other change in the set undoes."""
-    present = list(changes)
-    undone = {change.undoes for change in present if change.undoes}
-    return (change for change in present if change.id not in undone)
-
-
-def every() -> tuple[Change, ...]:
-    """Return all known changes in the order they are written down."""
-    return tuple(_ALL.values())
-
-
-def find(text: str) -> Change:
-    """Return the change that a commit id, an unambiguous prefix of one (7 digits or more) or a slug names.
-
-    Raises UnknownKernel.
-    """
-    if text in _ALL:
-        return _ALL[text]
-    matches = [change for known, change in _ALL.items() if known.startswith(text) or text.startswith(known)]
-    if len(text) >= 7 and len(matches) == 1:
-        return matches[0]
-    raise UnknownKernel(f"unknown change {text!r}; 'quiesce changes' lists those that are known")
-
-
-_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:-rc(\d+))?")
-_FINAL = 99
-NEWEST = "v7.3"
-
-
-def version_key(version: str) -> tuple[int, ...]:
-    """Return a key that orders mainline tags; raises UnknownKernel for anything else."""
-    match = _VERSION.fullmatch(version)
-    if match is None:
-        raise UnknownKernel(f"unknown kernel {version!r}; expected a mainline tag such as v6.11 or v5.3-rc1")
-    major, minor, patch, rc = match.groups()
-    if int(major) == 2:
-        return 2, int(minor), int(patch or 0), int(rc or _FINAL)
-    return int(major), int(minor), 0, int(rc or _FINAL)
-
-
-def kernel(name: str) -> KernelSet:
-    """Return the set of a mainline tag, ``v3.5`` to the newest known; raises UnknownKernel."""
-    key = version_key(name)
-    if not version_key("v3.5") <= key <= version_key(NEWEST):
-        raise UnknownKernel(f"kernel {name!r} lies outside v3.5 to {NEWEST}, for which quiesce knows the changes")
-    present = (change for change in _ALL.values() if change.since and version_key(change.since) <= key)
-    return KernelSet(name if name.startswith("v") else f"v{name}", frozenset(present))
-
-
-def releases() -> list[tuple[str, list[Change]]]:
-    """Return the tags at which the model changes, oldest first, with what came with each."""
-    tags: dict[str, list[Change]] = {}
-    for change in _ALL.values():
-        if change.since:
-            tags.setdefault(change.since, []).append(change)
-    return sorted(tags.items(), key=lambda item: version_key(item[0]))

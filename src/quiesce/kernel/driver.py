@@ -35,7 +35,8 @@ class DeviceId:
 class Operation:
     """Something user space or the driver's own threads can do with a bound or opened device.
 
-    ``ready`` says whether it can be done now, ``run`` does it and returns what user space gets. Its event reads ``NAME BDF``.
+    ``ready`` says whether it can be done now, ``run`` does it and returns what user space gets back. Its event reads
+    ``NAME BDF``.
     """
 
     name: str

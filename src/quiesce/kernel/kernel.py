@@ -52,7 +52,7 @@ class Finding:
     function: str = ""
 
 
-class Crash(Exception):  # noqa: N818 - the modelled kernel crashes, not the model
+class Crash(Exception):
     """The modelled kernel cannot go on: oops, BUG or hang. Ends the life that the search follows."""
 
     def __init__(self, finding: Finding) -> None:
@@ -60,7 +60,7 @@ class Crash(Exception):  # noqa: N818 - the modelled kernel crashes, not the mod
         self.finding = finding
 
 
-class Blocked(Exception):  # noqa: N818 - an outcome of the event, not an error
+class Blocked(Exception):
     """The operation waits for something that only another event can bring; it takes no effect until then."""
 
 
@@ -90,6 +90,8 @@ class Kernel:
     """Sleeping locks held by tasks that stand still while this one runs inside a window of theirs."""
     hardirq: int = 0
     irqs_off: int = 0
+    tasks_frozen: bool = False
+    """User space stands still for system sleep; in a window only hardware does anything."""
 
     @property
     def system(self) -> System:
@@ -155,6 +157,15 @@ class Kernel:
             self.irqs_off -= 1
 
     @contextmanager
+    def freezing(self) -> Iterator[None]:
+        """Run with all tasks but the own one frozen."""
+        self.tasks_frozen = True
+        try:
+            yield
+        finally:
+            self.tasks_frozen = False
+
+    @contextmanager
     def mutex(self, name: str) -> Iterator[None]:
         """Hold a sleeping lock; raises Blocked when another task has it, crashes when this one has it already."""
         self.might_sleep(name)
@@ -201,3 +212,4 @@ class Kernel:
         self.outputs = [] if self.collect is None else self.collect
         self.locks, self.mutexes, self.others = [], [], []
         self.hardirq = self.irqs_off = 0
+        self.tasks_frozen = False

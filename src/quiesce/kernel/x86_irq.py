@@ -145,8 +145,8 @@ class LeakedPin(NamedTuple):
 
 
 def leaked_pins(k: Kernel) -> tuple[LeakedPin, ...]:
-    """Return the inputs held by functions that no driver has and that are not enabled (in v4.3 and v4.4 an input belongs
-    to a bound driver, whether the function is enabled or not), and those that nobody holds any
+    """Return the inputs held by functions that no driver has and that are not enabled (in v4.3 and v4.4 an input
+    belongs to a bound driver, whether the function is enabled or not), and those that nobody holds any
     more (rule ``leak/legacy-irq``). Kernels before ``irq_managed`` never gave an input back: they have none.
     """
     if not k.has(changes.IRQ_MANAGED):

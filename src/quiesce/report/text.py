@@ -16,8 +16,10 @@ from quiesce.world import Change, State
 _HARDWARE = ("hw/", "ioapic", "lapic", "irte/", "amd/dte", "vtd/context", "vtd/root", "pt/", "iotlb", "unit/")
 _BOOKKEEPING = ("system.windows_left", "system.faults_left")
 _ROUTINE = frozenset(
-    "refs drvdata exists saved_config dma_target regions current_state devres driver pci_driver is_prepared "
-    "state_saved msi_data msix_table msi_descs".split()
+    (
+        *("refs", "drvdata", "exists", "saved_config", "dma_target", "regions", "current_state", "devres", "driver"),
+        *("pci_driver", "is_prepared", "state_saved", "msi_data", "msix_table", "msi_descs"),
+    )
 )
 """Fields that every life changes and that seldom explain it; ``quiesce show`` has them."""
 
@@ -75,10 +77,7 @@ def _details(one: Played, later: frozenset[tuple[str, str]] | None) -> Iterable[
             yield f"{indent}says     {item.level + ':':<5} {item.text}"
         elif isinstance(item, Finding):
             yield f"{indent}BROKEN   {item.rule}: {item.why}"
-        elif later is None and _name(item) not in _BOOKKEEPING:
-            shown += 1
-            yield indent + change_line(item)
-        elif later is not None and _matters(item, later):
+        elif (later is None and _name(item) not in _BOOKKEEPING) or (later is not None and _matters(item, later)):
             shown += 1
             yield indent + change_line(item)
         else:

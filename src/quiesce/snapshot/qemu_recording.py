@@ -42,8 +42,8 @@ def read_recording(text: str, file: str) -> MachineDescription:
 
 
 def _q35_routing() -> tuple[Route, ...]:
-    """The wiring of QEMU's q35, on which the recordings were made: slots up to 24 of the root bus share inputs 20 to 23,
-    the chipset's own slots use 16 to 19. The recorded interrupt numbers of bound devices agree.
+    """The wiring of QEMU's q35, on which the recordings were made: slots up to 24 of the root bus share inputs 20 to
+    23, the chipset's own slots use 16 to 19. The recorded interrupt numbers of bound devices agree.
     """
     slots = ((device, 20, device) if device < 25 else (device, 16, 0) for device in range(32))
     return tuple(
