@@ -6,30 +6,23 @@ from dataclasses import dataclass, replace
 
 from quiesce.cases.case import Case
 from quiesce.cases.scenario import build
-from quiesce.explore.model import Model, Outcome, Step
+from quiesce.cases.verdict import make_search
+from quiesce.drivers import models
+from quiesce.explore.model import Outcome, Step
 from quiesce.explore.replay import play
+from quiesce.explore.search import Bounds, Violation
 from quiesce.world import Change
 
-_OWN = ("pci/", "hw/", "irq/", "devres/", "msi_desc/", "group/", "domain/", "pt/", "ioapic/", "irte/", "lapic", "iotlb")
+_NUMBERING = ("genirq", "dma.", "system")
+"""Registries that only say which numbers are in use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tripped:
-    """What happens to another driver on the device afterwards."""
+    """A rule that another driver breaks on the device only because of its history."""
 
     driver: str
-    event: str
-    fresh: Outcome
-    after: Outcome
-
-    @property
-    def differs(self) -> bool:
-        """Whether the history of the device makes a difference to this driver."""
-        return (self.fresh.enabled, self.fresh.answer, self.fresh.findings) != (
-            self.after.enabled,
-            self.after.answer,
-            self.after.findings,
-        )
+    violation: Violation
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +35,35 @@ class Residue:
 
 
 def residue(case: Case, driver: str, bdf: str, others: tuple[str, ...]) -> Residue:
-    """Bind and release ``driver`` on ``bdf`` and compare with a device that was never bound."""
-    model = build(replace(case, drivers=(driver, *others), devices=(bdf,)))
+    """Bind and release ``driver`` on ``bdf``, compare with a device that was never bound, and let every other driver
+    live on both for up to ``case.depth`` events.
+    """
+    model = build(replace(case, drivers=(driver,), devices=(bdf,)))
     mark = model.world.mark()
-    before = dict(_lives(model, driver, bdf, others))
     bound = play(model, Step(f"bind {driver} {bdf}"))
-    if bound.enabled and bound.answer == 0:
+    if bound.answer == 0:
         play(model, Step(f"unbind {bdf}"))
-    left = tuple(change for change in model.world.diff(mark) if change.path.startswith(_OWN))
-    after = dict(_lives(model, driver, bdf, others))
-    tripped = [Tripped(key[0], key[1], before[key], outcome) for key, outcome in after.items() if key in before]
-    return Residue(bound, left, tuple(one for one in tripped if one.differs))
+    left = tuple(change for change in model.world.diff(mark) if not change.path.startswith(_NUMBERING))
+    history = (Step(f"bind {driver} {bdf}"), Step(f"unbind {bdf}")) if bound.answer == 0 else ()
+    if not left or not history:
+        return Residue(bound, left, ())
+    tripped = [one for other in (driver, *others) for one in _trips(case, driver, bdf, other, history)]
+    return Residue(bound, left, tuple(tripped))
 
 
-def _lives(model: Model, driver: str, bdf: str, others: tuple[str, ...]) -> list[tuple[tuple[str, str], Outcome]]:
-    """Bind each driver and try each of its operations once, in order; take everything back."""
-    lives = []
-    for name in (driver, *others):
-        mark = model.world.mark()
-        events = [f"bind {name} {bdf}"]
-        events += [f"{operation.name} {bdf}" for operation in model.kernel.drivers[name].operations()]
-        for text in [*events, f"interrupt {bdf}", f"unbind {bdf}"]:
-            lives.append(((name, text), play(model, Step(text))))
-        model.world.undo(mark)
-    return lives
+def _trips(case: Case, driver: str, bdf: str, other: str, history: tuple[Step, ...]) -> list[Tripped]:
+    drivers = tuple(dict.fromkeys((driver, other)))
+    events = tuple(f"{word} {bdf}" for word in _words(case, other))
+    fresh = replace(case, drivers=drivers, devices=(bdf,), events=events)
+    used = replace(fresh, setup=(*case.setup, *history))
+    before, after = (_violations(one) for one in (fresh, used))
+    return [Tripped(other, after[rule]) for rule in sorted(after.keys() - before.keys())]
+
+
+def _words(case: Case, driver: str) -> list[str]:
+    operations = models((driver,))[driver].operations()
+    return [f"bind {driver}", "unbind", "interrupt", *(operation.name for operation in operations)]
+
+
+def _violations(case: Case) -> dict[str, Violation]:
+    return make_search(case, Bounds(depth=case.depth, seconds=60)).run().violations

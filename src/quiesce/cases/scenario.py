@@ -11,6 +11,7 @@ from quiesce.drivers import models
 from quiesce.explore.model import Event, Model, Outcome, Step, errno_name
 from quiesce.explore.replay import play
 from quiesce.explore.vocabulary import matching, vocabulary
+from quiesce.kernel import amd_iommu
 from quiesce.kernel.kernel import Kernel
 from quiesce.machine.build import build_machine
 from quiesce.snapshot.description import MachineDescription
@@ -48,6 +49,7 @@ def build_kernel(case: Case, description: MachineDescription | None = None) -> K
     machine = build_machine(world, description or find_machine(case.machine, case.path))
     drivers = models(case.drivers)
     kernel = Kernel(world, machine, parse_kernel(case.kernel, case.path or case.name), drivers)
+    kernel.irq_handlers.update(amd_iommu.HANDLERS)
     for driver in drivers.values():
         kernel.irq_handlers.update(driver.handlers())
     return kernel
@@ -58,17 +60,28 @@ def build(case: Case, description: MachineDescription | None = None) -> Model:
     k = build_kernel(case, description)
     model = Model(k, vocabulary(k, case.drivers, devices_of(case, k)))
     for step in case.setup:
-        outcome = _play_setup(case, model, step)
-        if not outcome.enabled or outcome.crashed:
-            reason = outcome.findings[-1].why if outcome.crashed else outcome.waits or "it is not possible here"
-            raise BadInput(case.path or case.name, f"setup, {step.event}", f"a step that can take place: {reason}")
-    for name in case.drivers:
-        k.system.loaded.add(name)
+        _require(case, step, _play_setup(case, model, step))
+        _load_drivers(case, k)
+    _load_drivers(case, k)
     k.system.windows_left = case.windows
     k.system.faults_left = case.faults
     k.world.forget()
     model.restrict(_wanted(case, model.events))
     return model
+
+
+def _require(case: Case, step: Step, outcome: Outcome) -> None:
+    if outcome.enabled and not outcome.crashed:
+        return
+    reason = outcome.findings[-1].why if outcome.crashed else outcome.waits or "it is not possible here"
+    raise BadInput(case.path or case.name, f"setup, {step.event}", f"a step that can take place: {reason}")
+
+
+def _load_drivers(case: Case, k: Kernel) -> None:
+    """Let the drivers be there, without a look at the devices that are: what is to be bound is for events to say."""
+    if k.system.phase == "running" or not case.setup:
+        for name in case.drivers:
+            k.system.loaded.add(name)
 
 
 def _play_setup(case: Case, model: Model, step: Step) -> Outcome:

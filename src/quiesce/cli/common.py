@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
@@ -58,6 +60,19 @@ def on_kernel(case: Case, args: argparse.Namespace) -> Case:
     from quiesce.cases.case import parse_kernel
 
     return case.on(parse_kernel(kernel_expression(args, case.kernel), "command line").name)
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--machine`` and ``--device``, which put a case on another machine."""
+    parser.add_argument("--machine", metavar="MACHINE", help="another machine than the case's")
+    parser.add_argument("--device", metavar="BDF", action="append", default=[], help="other devices than the case's")
+
+
+def on_machine(case: Case, args: argparse.Namespace) -> Case:
+    """Return the case on the machine and devices that the arguments name."""
+    if args.machine:
+        case = replace(case, machine=str(Path(args.machine).resolve()) if Path(args.machine).exists() else args.machine)
+    return replace(case, devices=tuple(args.device)) if args.device else case
 
 
 def add_format_argument(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("machine", metavar="MACHINE")
     parser.add_argument("--driver", metavar="A", required=True, help="the driver that is bound and released")
     parser.add_argument("--device", metavar="BDF", required=True)
+    parser.add_argument("--depth", type=int, default=4, help="events in the life of each other driver (default 4)")
     parser.add_argument("--other", metavar="B", action="append", default=[], help="try only these drivers afterwards")
     common.add_kernel_arguments(parser, "v6.12")
     common.add_format_argument(parser)
@@ -30,7 +31,9 @@ def main(args: argparse.Namespace) -> int:
     for name in (args.driver, *args.other):
         if name not in known:
             raise BadInput(name, "driver", "one of " + ", ".join(sorted(known)))
-    case = common.on_kernel(Case("residue", machine=args.machine, kernel="v6.12", drivers=(args.driver,)), args)
+    case = common.on_kernel(
+        Case("residue", machine=args.machine, kernel="v6.12", drivers=(args.driver,), depth=args.depth), args
+    )
     bdf = full_bdf(case, build_kernel(case), args.device)
     others = tuple(args.other) or tuple(name for name in known if name != args.driver)
     found = residue(case, args.driver, bdf, others)
@@ -45,10 +48,9 @@ def _lines(args: argparse.Namespace, case: Case, bdf: str, found: Residue) -> li
     lines = [f"residue of {args.driver} on {bdf}, {case.kernel}: bind {answer_of(found.bound) or 'not possible'}"]
     lines += [f"  {change_line(change)}" for change in found.left] or ["  nothing: the device is as if never bound"]
     for one in found.tripped:
-        lines.append(f"  trips {one.driver}: {one.event}")
-        lines += [f"    BROKEN {finding.rule}: {finding.why}" for finding in one.after.findings]
-        if one.after.answer != one.fresh.answer:
-            lines.append(f"    answers {answer_of(one.after) or '-'}, on a fresh device {answer_of(one.fresh) or '-'}")
+        violation = one.violation
+        lines.append(f"  trips {one.driver}: {violation.finding.rule}: {violation.finding.why}")
+        lines.append("    by " + ", ".join(step.event for step in violation.steps))
     return lines
 
 
@@ -62,10 +64,9 @@ def _record(found: Residue) -> dict[str, object]:
         "tripped": [
             {
                 "driver": one.driver,
-                "event": one.event,
-                "answer": one.after.answer,
-                "fresh_answer": one.fresh.answer,
-                "findings": [{"rule": finding.rule, "why": finding.why} for finding in one.after.findings],
+                "rule": one.violation.finding.rule,
+                "why": one.violation.finding.why,
+                "steps": [step.event for step in one.violation.steps],
             }
             for one in found.tripped
         ],

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("case", metavar="CASE", help="a shipped case, a case file, or a printed trace")
     common.add_kernel_arguments(parser)
+    common.add_machine_arguments(parser)
     parser.add_argument("--depth", type=int, help="events in a life (default: the case's)")
     parser.add_argument("--windows", type=int, help="how often something may run inside a running operation")
     parser.add_argument("--faults", type=int, help="how many allocations may fail")
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    case = common.on_kernel(find_case(args.case), args)
+    case = common.on_machine(common.on_kernel(find_case(args.case), args), args)
     given = {name: value for name in ("depth", "windows", "faults") if (value := getattr(args, name)) is not None}
     case = replace(case, **given)
     verdict = run(case, bounds=Bounds(depth=case.depth), first_only=args.first, progress=common.progress(case.name))

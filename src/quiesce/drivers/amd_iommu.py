@@ -16,7 +16,7 @@ class AmdIommu(PciDriver):
     """
 
     name = "amd-iommu"
-    ids = (DeviceId(vendor=0x1022, base_class=0x08, sub_class=0x06),)
+    ids = (DeviceId(base_class=0x08, sub_class=0x06),)
     has_pm_ops = False
 
     def matches(self, k: Kernel, dev: PciDev) -> bool:

@@ -59,13 +59,14 @@ def use_dev_data_group(k: Kernel, alias_data: AmdDevData) -> IommuGroup:
 def alias_table_walk(k: Kernel, dev: PciDev) -> IommuGroup | None:
     """Proposed (September 2012). Kept: of the devices that are there and have the same alias in the IVRS table, the
     first one that has a group lends it. Without one the device is grouped as if it had no alias, and what comes later
-    finds that group: the outcome depends on who is plugged in when.
+    finds that group: the outcome depends on who is plugged in when, and nothing keeps two walks apart.
     """
     alias = ivrs_alias(k, dev.hw.bdf)
     for other in k.system.devices:
         same = other is not dev and ivrs_alias(k, other.hw.bdf) == alias
         if same and other.iommu_group is not None:
             return _group_of(other)
+    k.window(f"alias table walked for {dev.bdf}, no group found")
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quiesce.kernel.dma_iova import DIRECT, DIRECT_BASE, DmaMapping, dma_state, mappings, mappings_of
+from quiesce.kernel.dma_iova import DIRECT, DIRECT_BASE, DmaMapping, dma_state, mappings_at, mappings_of
 from quiesce.kernel.iommu_group import DMA, IommuDomain
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PciDev
@@ -75,7 +75,7 @@ def _translating_domain(k: Kernel, fn: Function) -> int | None:
 
 
 def _is_direct(k: Kernel, fn: Function, iova: int) -> bool:
-    return any(item.how == DIRECT and item.iova == iova and _is_for(item, fn) for item in mappings(k))
+    return any(item.how == DIRECT and item.iova == iova and _is_for(item, fn) for item in mappings_at(k, str(fn.bdf)))
 
 
 def _is_for(mapping: DmaMapping, fn: Function) -> bool:
@@ -88,7 +88,7 @@ def _has_owner(k: Kernel, number: int, iova: int) -> bool:
     domain = IommuDomain.get(k.world, f"domain/{number}")
     if not domain.exists or domain.type != DMA:
         return domain.exists
-    return _is_reserved(k, iova) or any(item.domain is domain and item.iova == iova for item in mappings(k))
+    return _is_reserved(k, iova) or any(item.iova == iova for item in domain.dma_mappings)
 
 
 def _is_reserved(k: Kernel, iova: int) -> bool:

@@ -19,6 +19,7 @@ from quiesce.kernel.intel_domain import (
     DeviceDomainInfo,
     VtdState,
     alloc_info,
+    device_domain_list,
     device_is_rmrr_locked,
     dmar_insert_one_dev_info,
     dmar_remove_one_dev_info,
@@ -100,7 +101,7 @@ def _forget(k: Kernel) -> None:
     """A kernel that starts knows nothing of what an earlier one kept."""
     state = vtd(k)
     domain = state.si_domain
-    for item in (*state.device_domain_list, *((domain,) if domain is not None else ())):
+    for item in (*device_domain_list(k), *((domain,) if domain is not None else ())):
         if item.exists:
             item.delete()
     state.delete()
@@ -237,7 +238,7 @@ def _unmap_all(k: Kernel, dev: PciDev) -> None:
         domain = mapping.domain
         if domain is not None and domain.exists:
             dma_iova.unmap_page(k, domain, mapping.iova)
-        mapping.domain = None
+        dma_iova.leave_domain(mapping)
 
 
 def _defers(k: Kernel) -> bool:
@@ -285,7 +286,7 @@ def detach_dev(k: Kernel, domain: IommuDomain, dev: PciDev) -> None:
 def domain_free(k: Kernel, domain: IommuDomain) -> None:
     """drivers/iommu/intel-iommu.c ``domain_exit``. Kept: the devices still in it leave it, those of aliases too."""
     dma_iova.forget_domain(k, domain)
-    for info in tuple(infos_in(k, domain)):
+    for info in infos_in(domain):
         remove_info(k, info)
 
 
@@ -368,6 +369,6 @@ def dangling_devices(k: Kernel) -> list[str]:
     """Return the entries of the driver's list that name a device whose memory has been freed."""
     return [
         f"{info.path} names {info.dev.path}, whose memory has been freed"
-        for info in vtd(k).device_domain_list
+        for info in device_domain_list(k)
         if info.dev is not None and not info.dev.exists
     ]

@@ -95,6 +95,17 @@ def leaked_group_references(k: Kernel) -> list[str]:
     ]
 
 
+def groups_kept_empty(k: Kernel) -> list[str]:
+    """Return the groups that no device is in and that somebody keeps on purpose, for ever."""
+    return [
+        f"group {group.number} has no device and is kept by {str(holder).removeprefix('static:')}"
+        for group in _all_groups(k)
+        if not group.devices
+        for holder in group.refs
+        if not _is_gone(holder)
+    ]
+
+
 def _all_groups(k: Kernel) -> Iterator[IommuGroup]:
     """Yield every group there is, empty ones among them; there are at most as many as functions."""
     for number in range(len(k.machine.functions) + 1):

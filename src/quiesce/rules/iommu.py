@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from quiesce.kernel import iommu_checks
+from quiesce.kernel import dma_checks, intel_iommu, iommu_checks
 from quiesce.kernel.kernel import Kernel
 from quiesce.rules.rule import Invariant, Rule
 
@@ -15,6 +15,14 @@ RULES = (
         "User space is handed one of them and reaches the memory of the other's driver.",
         "v3.6 final and, for ids behind which no function answers, v3.17 to today.",
         ("amd-alias-self", "amd-alias-groups", "104a1c13ac66"),
+        "alias-without-device",
+    ),
+    Rule(
+        "group/kept-empty",
+        "A group stays although no device is in it any more, because something keeps it for ever.",
+        "Its number and memory are not given back; harmless once, not for every plug of a card.",
+        "v3.8 to v3.16 for ids behind which no function answers.",
+        ("amd-alias-groups", "amd-alias-dev-data-group"),
         "alias-without-device",
     ),
     Rule(
@@ -111,6 +119,11 @@ RULES = (
         "replug-without-iommu",
     ),
     Rule(
+        "memory/dma-after-unmap",
+        "A device can write, right now, to memory that its driver has taken back.",
+        "It overwrites whatever lies there by then.",
+    ),
+    Rule(
         "memory/free-wrong-pages",
         "A coherent buffer is freed through dma-direct, which computes the pages from an I/O virtual address.",
         "Pages of somebody else are freed.",
@@ -125,9 +138,16 @@ def _isolation(k: Kernel) -> Iterable[str]:
     return (f"{one} and {other}: {why}" for one, other, why in iommu_checks.isolation_breaches(k))
 
 
+def _late_writes(k: Kernel) -> Iterable[str]:
+    return (why for _, why in dma_checks.writes_after_unmap(k))
+
+
 INVARIANTS = (
     Invariant("group/isolation", _isolation),
-    Invariant("iommu/stale-iotlb", iommu_checks.stale_translations),
+    Invariant("group/kept-empty", iommu_checks.groups_kept_empty),
+    Invariant("memory/dangling-device", intel_iommu.dangling_devices),
+    Invariant("memory/dma-after-unmap", _late_writes),
+    Invariant("iommu/stale-iotlb", dma_checks.stale_iotlb),
     Invariant("iommu/dangling-domain", iommu_checks.dangling_domains),
     Invariant("iommu/live-entry-of-absent", iommu_checks.live_entries_of_absent),
 )
