@@ -11,6 +11,7 @@ from quiesce.drivers.e1000e import E1000e, Igb, Igbvf
 from quiesce.drivers.i2c_i801 import I2cI801
 from quiesce.drivers.i915 import I915
 from quiesce.drivers.legacy_intx import LegacyIntx, ManagedIntx, ManagedToggle
+from quiesce.drivers.msi_and_line import MsiAndLine
 from quiesce.drivers.nvme import Nvme
 from quiesce.drivers.pci_stub import PciStub
 from quiesce.drivers.pciback import PciBack
@@ -46,6 +47,7 @@ _CLASSES: tuple[type[PciDriver], ...] = (
     LegacyIntx,
     ManagedIntx,
     ManagedToggle,
+    MsiAndLine,
     *TEACHING,
 )
 
