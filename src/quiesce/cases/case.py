@@ -95,6 +95,10 @@ _KEYS = frozenset(
     {"case", "title", "source", "machine", "kernel", "setup", "steps", "judge", "why", *_WORDS, *_NUMBERS, *_LINES}
 )
 _ROW = re.compile(r"(\S+(?: [+-] \S+)*)\s*(.*)")
+_COUNT = re.compile(r"[0-9]{1,4}")
+MOST = 9999
+"""The largest depth and the most windows or faults that may be asked for."""
+_WISHES = ("event", "says", "waits")
 _IGNORED = frozenset({"verdict", "Observation"})
 """Lines of a printed trace that say what was found; not part of the case."""
 
@@ -151,6 +155,8 @@ def _take(section: _Section, values: dict[str, object], path: str) -> None:
         values[key] = _number(section, path)
     elif key in _LINES:
         values[key] = tuple(filter(None, [value, *lines]))
+        if key == "sometimes":
+            _check_wishes(section, path)
     elif key in ("setup", "steps"):
         values[key] = _steps(section, path)
     elif key == "judge":
@@ -160,6 +166,12 @@ def _take(section: _Section, values: dict[str, object], path: str) -> None:
         parse_kernel(value, path, f"line {section.line}")
     else:
         values[key] = "\n".join([value, *(_dedent(line) for _, line in section.body)]).strip()
+
+
+def _check_wishes(section: _Section, path: str) -> None:
+    for number, line in [(section.line, section.value), *section.body]:
+        if line.strip() and line.split()[0] not in _WISHES:
+            raise BadInput(path, f"line {number}", f"one of {', '.join(_WISHES)} first, not {line.split()[0]!r}")
 
 
 def _strings(known: object) -> tuple[str, ...]:
@@ -177,8 +189,9 @@ def _needed(section: _Section, path: str) -> str:
 
 
 def _number(section: _Section, path: str) -> int:
-    if not section.value.isdecimal():
-        raise BadInput(path, f"line {section.line}", f"a whole number after {section.key!r}, not {section.value!r}")
+    if not _COUNT.fullmatch(section.value):
+        place, given = f"line {section.line}", section.value[:40]
+        raise BadInput(path, place, f"a whole number up to {MOST} after {section.key!r}, not {given!r}")
     return int(section.value)
 
 

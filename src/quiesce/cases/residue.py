@@ -8,9 +8,10 @@ from quiesce.cases.case import Case
 from quiesce.cases.scenario import build
 from quiesce.cases.verdict import make_search
 from quiesce.drivers import models
-from quiesce.explore.model import Outcome, Step
+from quiesce.explore.model import Model, Outcome, Step
 from quiesce.explore.replay import play
 from quiesce.explore.search import Bounds, Violation
+from quiesce.snapshot.errors import BadInput
 from quiesce.world import Change
 
 _NUMBERING = ("genirq", "dma.", "system")
@@ -36,9 +37,11 @@ class Residue:
 
 def residue(case: Case, driver: str, bdf: str, others: tuple[str, ...]) -> Residue:
     """Bind and release ``driver`` on ``bdf``, compare with a device that was never bound, and let every other driver
-    live on both for up to ``case.depth`` events.
+    live on both for up to ``case.depth`` events. Raises BadInput for a device that the driver does not take.
     """
     model = build(replace(case, drivers=(driver,), devices=(bdf,)))
+    if not _offers(model, driver, bdf):
+        raise BadInput(driver, f"device {bdf}", "a driver that takes such a device")
     mark = model.world.mark()
     bound = play(model, Step(f"bind {driver} {bdf}"))
     if bound.answer == 0:
@@ -53,11 +56,17 @@ def residue(case: Case, driver: str, bdf: str, others: tuple[str, ...]) -> Resid
 
 def _trips(case: Case, driver: str, bdf: str, other: str, history: tuple[Step, ...]) -> list[Tripped]:
     drivers = tuple(dict.fromkeys((driver, other)))
+    if not _offers(build(replace(case, drivers=drivers, devices=(bdf,))), other, bdf):
+        return []
     events = tuple(f"{word} {bdf}" for word in _words(case, other))
     fresh = replace(case, drivers=drivers, devices=(bdf,), events=events)
     used = replace(fresh, setup=(*case.setup, *history))
     before, after = (_violations(one) for one in (fresh, used))
     return [Tripped(other, after[rule]) for rule in sorted(after.keys() - before.keys())]
+
+
+def _offers(model: Model, driver: str, bdf: str) -> bool:
+    return any(event.text == f"bind {driver} {bdf}" for event in model.events)
 
 
 def _words(case: Case, driver: str) -> list[str]:

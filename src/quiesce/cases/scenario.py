@@ -7,13 +7,15 @@ from importlib import resources
 from pathlib import Path
 
 from quiesce.cases.case import Case, parse_kernel
-from quiesce.drivers import models
+from quiesce.drivers import UnknownDriver, models
 from quiesce.explore.model import Event, Model, Outcome, Step, errno_name
 from quiesce.explore.replay import play
 from quiesce.explore.vocabulary import matching, vocabulary
 from quiesce.kernel import amd_iommu
+from quiesce.kernel.driver import PciDriver
 from quiesce.kernel.kernel import Kernel
 from quiesce.machine.build import build_machine
+from quiesce.rules.registry import RULES
 from quiesce.snapshot.description import MachineDescription
 from quiesce.snapshot.errors import BadInput
 from quiesce.snapshot.read import read_machine, read_text
@@ -25,6 +27,8 @@ def find_machine(name: str, beside: str = "") -> MachineDescription:
 
     Raises BadInput.
     """
+    if not name:
+        raise BadInput("machine", "", "a file, a folder, or one of " + ", ".join(shipped_machines()))
     if "\n" in name:
         return read_text(name, beside or "machine")
     for place in (Path(beside).parent / name if beside else Path(name), Path(name)):
@@ -47,7 +51,7 @@ def build_kernel(case: Case, description: MachineDescription | None = None) -> K
     """Return the kernel of a case on its machine, not booted yet."""
     world = World()
     machine = build_machine(world, description or find_machine(case.machine, case.path))
-    drivers = models(case.drivers)
+    drivers = _models(case)
     kernel = Kernel(world, machine, parse_kernel(case.kernel, case.path or case.name), drivers)
     kernel.irq_handlers.update(amd_iommu.HANDLERS)
     for driver in drivers.values():
@@ -55,8 +59,16 @@ def build_kernel(case: Case, description: MachineDescription | None = None) -> K
     return kernel
 
 
+def _models(case: Case) -> dict[str, PciDriver]:
+    try:
+        return models(case.drivers)
+    except UnknownDriver as error:
+        raise BadInput(case.path or case.name, "drivers", f"names of driver models: {error}") from None
+
+
 def build(case: Case, description: MachineDescription | None = None) -> Model:
     """Return the model of a case after its setup; raises BadInput when the setup cannot take place."""
+    _check_rules(case)
     k = build_kernel(case, description)
     model = Model(k, vocabulary(k, case.drivers, devices_of(case, k)))
     for step in case.setup:
@@ -68,6 +80,14 @@ def build(case: Case, description: MachineDescription | None = None) -> Model:
     k.world.forget()
     model.restrict(_wanted(case, model.events))
     return model
+
+
+def _check_rules(case: Case) -> None:
+    """A pattern that no rule fits would make every life look good."""
+    for pattern in case.never:
+        if not any(fnmatchcase(rule.id, pattern) for rule in RULES):
+            what = "a rule that 'quiesce rules' lists, or a pattern that fits one"
+            raise BadInput(case.path or case.name, f"never, {pattern!r}", what)
 
 
 def _require(case: Case, step: Step, outcome: Outcome) -> None:
@@ -111,7 +131,11 @@ def _events_hint(model: Model, text: str) -> str:
 def devices_of(case: Case, k: Kernel) -> list[str]:
     """Return the full names of the devices a case is about; raises BadInput."""
     if not case.devices:
-        return matching(k, case.drivers)
+        found = matching(k, case.drivers)
+        if not found and not case.steps:
+            what = "the devices to look at: by its ids, no driver of the case wants one of this machine"
+            raise BadInput(case.path or case.name, "devices", what)
+        return found
     return [full_bdf(case, k, text) for text in case.devices]
 
 
@@ -124,10 +148,12 @@ def full_bdf(case: Case, k: Kernel, text: str) -> str:
 
 
 def _wanted(case: Case, events: list[Event]) -> list[Event]:
-    wanted = [event for event in events if any(fnmatchcase(event.text, long_form(p)) for p in case.events)]
-    if not case.steps and not wanted:
-        raise BadInput(case.path or case.name, "events", "a pattern that fits one of the machine's events")
-    return wanted
+    patterns = [long_form(pattern) for pattern in case.events]
+    for pattern in patterns if not case.steps else ():
+        if not any(fnmatchcase(event.text, pattern) for event in events):
+            where = f"events, {pattern!r}"
+            raise BadInput(case.path or case.name, where, "a pattern that fits an event of these devices and drivers")
+    return [event for event in events if any(fnmatchcase(event.text, pattern) for pattern in patterns)]
 
 
 def long_form(pattern: str) -> str:

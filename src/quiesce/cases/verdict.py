@@ -33,13 +33,13 @@ class Verdict:
 
     @property
     def positive(self) -> int:
-        """States in which a watched rule is broken."""
-        return self.result.bad
+        """States in which a watched rule is broken; never 0 when one is, though the life may lead to a known state."""
+        return self.result.bad or len(self.result.violations)
 
     @property
     def negative(self) -> int:
         """States in which none is."""
-        return self.result.states - self.result.bad
+        return max(self.result.states - self.result.bad, 0)
 
     @property
     def observation(self) -> str:

@@ -7,7 +7,7 @@ RULES = (
         "context/sleep-in-atomic",
         "Something that may sleep runs under a spinlock or in an interrupt.",
         "Under memory pressure the allocation sleeps with the lock held: the machine locks up.",
-        "v6.11-rc1 to v6.11-rc7 for INTx masking by vfio-pci after a managed driver.",
+        "v6.11-rc2 to v6.11-rc7 for INTx masking by vfio-pci after a managed driver.",
         ("25216afc9db5", "fc8c818e7569", "dfa2f4d5f9e5"),
         "managed-outlives-driver",
     ),
@@ -32,7 +32,7 @@ RULES = (
         "It overwrites whatever that kernel puts there.",
         "kexec with devices whose bus mastering was left on.",
         ("b566a22c2332", "7897e6022761", "4fc9bbf98fd6"),
-        "msi-off-at-shutdown",
+        example="bus-master-through-kexec",
     ),
     Rule(
         "wait/self-deadlock",
@@ -55,5 +55,6 @@ RULES = (
         "Removal never ends and holds its locks.",
         "virtio up to v5.13.",
         ("43bb40c5b926",),
+        example="virtio-gone",
     ),
 )

@@ -20,7 +20,7 @@ RULES = (
         "device/used-after-reset",
         "A driver's thread uses a device that shutdown has reset, and was not told.",
         "It waits for buffers that never come back, or sets the device up half.",
-        example="msi-off-at-shutdown",
+        example="msi-off-at-shutdown --with virtio-shutdown-callback",
     ),
     Rule(
         "device/unmapped-access",

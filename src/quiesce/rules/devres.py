@@ -25,6 +25,6 @@ RULES = (
         "The next driver finds its interrupts off, or a line open that nobody handles.",
         "v6.11 to v6.13.",
         ("25216afc9db5", "d555ed45a5a1"),
-        "intx-devres-on-detach",
+        example="intx-restore-wrong",
     ),
 )

@@ -13,9 +13,9 @@ RULES = (
         "group/isolation",
         "Two functions that the IOMMU cannot tell apart are in different groups.",
         "User space is handed one of them and reaches the memory of the other's driver.",
-        "v3.6 final and, for ids behind which no function answers, v3.17 to today.",
+        "v3.6 final and, for ids behind which no function answers, v3.18 to today.",
         ("amd-alias-self", "amd-alias-groups", "104a1c13ac66"),
-        "alias-without-device",
+        example="phantom-alias-today",
     ),
     Rule(
         "group/kept-empty",
@@ -23,7 +23,7 @@ RULES = (
         "Its number and memory are not given back; harmless once, not for every plug of a card.",
         "v3.8 to v3.16 for ids behind which no function answers.",
         ("amd-alias-groups", "amd-alias-dev-data-group"),
-        "alias-without-device",
+        "alias-without-device --with amd-alias-dev-data-group",
     ),
     Rule(
         "iommu/alias-without-device",
@@ -47,7 +47,7 @@ RULES = (
         "The kernel follows the null pointer `dev->iommu_group`.",
         "AMD v5.5 to v6.14, VT-d v6.12 to v6.14.",
         ("be62dbf554c5", "b5c58b2fdc42", "280e5a301005"),
-        "unmap-after-unplug",
+        example="late-coherent-free --kernel v6.12",
     ),
     Rule(
         "iommu/map-without-group",
@@ -62,6 +62,7 @@ RULES = (
         "It may write to memory although nobody drives it.",
         "Kernels that detached at unbind: AMD up to v3.13, VT-d up to v5.2.",
         ("amd-no-detach-at-unbind", "e7f9fa5498d9", "fa954e683178"),
+        example="reattached-by-unmap",
     ),
     Rule(
         "dma/unmap-not-mapped",
@@ -81,7 +82,7 @@ RULES = (
         "iommu/unbound-live",
         "The driver of an IOMMU is unbound while the IOMMU translates for others.",
         "Everybody's DMA is stopped or runs without protection.",
-        example="iommu-msi-lost",
+        example="iommu-msi-lost --with amd-iommu-pci-driver",
     ),
     Rule(
         "iommu/emptied-while-owned",
@@ -109,6 +110,7 @@ RULES = (
         "Whatever is plugged in next, or pretends to be it, reaches the old memory.",
         "AMD v4.1 to v4.4.",
         ("amd-no-detach-at-unbind", "amd-detach-at-remove"),
+        example="replug-without-iommu",
     ),
     Rule(
         "memory/dangling-device",
@@ -139,6 +141,9 @@ def _isolation(k: Kernel) -> Iterable[str]:
 
 
 def _late_writes(k: Kernel) -> Iterable[str]:
+    """The next kernel unmapped nothing; what devices write to there is ``memory/dma-into-next-kernel``."""
+    if k.system.phase == "second":
+        return ()
     return (why for _, why in dma_checks.writes_after_unmap(k))
 
 

@@ -55,6 +55,7 @@ RULES = (
         "A directory in /proc leaks; the handler stays on a number that something else may get.",
         "v5.17 and later warn; earlier kernels stop in `free_msi_irqs()`.",
         ("9fb9eb4b59ac",),
+        example="teach-msi-off-first --kernel v6.12",
     ),
     Rule(
         "irq/free-without-request",
@@ -73,11 +74,19 @@ RULES = (
         "Somebody else's disable is undone: the line fires where its owner relies on silence.",
     ),
     Rule(
+        "irq/msi-intx-race",
+        "The handlers of one device for its message and for its pin run at the same time.",
+        "Drivers rely on the device using one or the other: data that both handlers touch has no lock.",
+        "Up to v4.11 at shutdown.",
+        ("d52877c7b1af", "fda78d7a0ead"),
+        "msi-and-line-race",
+    ),
+    Rule(
         "irq/msi-into-next-kernel",
         "A device still sends messages with the old kernel's vectors while the next kernel boots.",
         "They arrive on vectors that mean something else by now, or nothing.",
         "kexec with devices whose bus mastering was left on: up to v7.0 those that have no driver any more.",
         ("4fc9bbf98fd6", "d5dea7d95c48"),
-        "msi-off-at-shutdown",
+        example="msi-into-next-kernel",
     ),
 )

@@ -9,6 +9,7 @@ RULES = (
         "The kernel stops with BUG_ON.",
         "Up to v5.16.",
         ("9fb9eb4b59ac",),
+        example="teach-msi-off-first",
     ),
     Rule(
         "msi/data-freed-with-vectors",
@@ -22,6 +23,7 @@ RULES = (
         "msi/enabled-twice",
         "MSI is enabled while it is on already.",
         "An earlier owner left it on; the new one gets -EINVAL and falls back to the line, or fails.",
+        example="teach-leaky-msi",
     ),
     Rule(
         "msi/enabled-without-vectors",
@@ -29,6 +31,7 @@ RULES = (
         "Switching it off follows a null pointer.",
         "v5.17 and later.",
         ("3f35d2cf9fbc",),
+        example="teach-leaky-msi",
     ),
     Rule(
         "msi/foreign-descriptor",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from quiesce.kernel.changes import find
+from quiesce.kernel.changes import Change, every
+from quiesce.kernel.unmodelled import unmodelled
 from quiesce.rules.rule import Rule
 
 
@@ -13,13 +14,17 @@ def page(rule: Rule) -> str:
         lines += ["## Kernels", "", rule.kernels, ""]
     if rule.commits:
         lines += ["## Commits", ""]
-        lines += [
-            f"- `{change.id}` ({change.since or 'proposed'}): {change.subject}" for change in map(find, rule.commits)
-        ]
+        lines += [f"- `{change.id}` ({change.since or 'proposed'}): {change.subject}" for change in commits(rule)]
         lines.append("")
     lines += ["## Smallest failing example", ""]
     lines.append(f"`quiesce run {rule.example}`" if rule.example else "No shipped case breaks it.")
     return "\n".join(lines) + "\n"
+
+
+def commits(rule: Rule) -> list[Change]:
+    """Return the changes that a rule names, whether the model has them or not; raises KeyError."""
+    known = {change.id: change for change in (*every(), *unmodelled())}
+    return [known[name] for name in rule.commits]
 
 
 def file_name(rule: Rule) -> str:

@@ -23,7 +23,7 @@ class Rule:
     commits: tuple[str, ...] = ()
     """Changes that brought or cured such a fault."""
     example: str = ""
-    """Name of the smallest shipped case in which it is broken."""
+    """What to give to ``quiesce run`` to see it broken: a smallest shipped case, on another kernel where need be."""
 
 
 @dataclass(frozen=True, slots=True)

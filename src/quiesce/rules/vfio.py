@@ -22,11 +22,13 @@ RULES = (
         "Some platforms stop the machine for it.",
         "Up to v5.7.",
         ("abafbc551fdd",),
+        example="vfio-decode-off",
     ),
     Rule(
         "vfio/intx-mask-disagrees",
         "vfio-pci and the device disagree on whether INTx is masked.",
         "The guest never hears the device again, or the host gets an interrupt that it takes for masked.",
+        example="managed-outlives-driver --with vfio-intx-outside-lock",
     ),
     Rule(
         "vfio/intx-stuck",
@@ -41,5 +43,6 @@ RULES = (
         "The kernel follows a null pointer in the interrupt handler.",
         "Up to v6.8.",
         ("18c198c96a81", "810cd4bb5345"),
+        example="vfio-null-eventfd",
     ),
 )
