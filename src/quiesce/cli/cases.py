@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    if args.case:
+    if args.case is not None:
         print(Path(find_case(args.case).path).read_text(), end="")
         return 0
     for case in shipped().values():

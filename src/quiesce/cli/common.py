@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +12,9 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from quiesce.cases.case import Case
+from quiesce.cases.case import MOST, Case
 from quiesce.cli import BAD_INPUT, COMMANDS, INTERRUPTED
 from quiesce.explore.search import Result
 from quiesce.snapshot.errors import BadInput
@@ -24,7 +25,7 @@ Answer = TypeVar("Answer")
 
 def run_command(name: str, module: ModuleType, words: list[str]) -> int:
     """Parse the arguments of a command and run it; bad input becomes one line and status 2."""
-    parser = argparse.ArgumentParser(prog=f"quiesce {name}", description=COMMANDS[name])
+    parser = _Parser(prog=f"quiesce {name}", description=COMMANDS[name])
     module.add_arguments(parser)
     args = parser.parse_args(words)
     try:
@@ -40,6 +41,46 @@ def run_command(name: str, module: ModuleType, words: list[str]) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, as with every other input."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(BAD_INPUT, f"quiesce: {self.prog.removeprefix('quiesce ')}: {message}\n")
+
+
+def count(text: str) -> int:
+    """Return a number of events, windows or faults."""
+    return _number(text, 0, MOST)
+
+
+def positive(text: str) -> int:
+    """Return a number of states."""
+    return _number(text, 1, 10**9)
+
+
+def processes(text: str) -> int:
+    """Return a number of processes."""
+    return _number(text, 1, 1024)
+
+
+def _number(text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 12 and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"a whole number from {least} to {most} is needed, not {text[:40]!r}")
+    return int(text)
+
+
+def duration(text: str) -> float:
+    """Return a number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"a number of seconds is needed, not {text[:40]!r}")
+    return value
+
+
 def add_kernel_arguments(parser: argparse.ArgumentParser, default: str = "the case's own") -> None:
     """Add ``--kernel``, ``--with`` and ``--without``."""
     parser.add_argument("--kernel", metavar="SET", help=f"a mainline tag such as v6.11-rc2 (default: {default})")
@@ -49,7 +90,7 @@ def add_kernel_arguments(parser: argparse.ArgumentParser, default: str = "the ca
 
 def kernel_expression(args: argparse.Namespace, default: str) -> str:
     """Return the kernel set that the arguments name, as an expression of the case format."""
-    words = [args.kernel or default]
+    words = [default if args.kernel is None else args.kernel]
     for sign, names in (("+", args.with_), ("-", args.without)):
         words += [f"{sign} {name}" for name in names]
     return " ".join(words)
@@ -70,9 +111,14 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def on_machine(case: Case, args: argparse.Namespace) -> Case:
     """Return the case on the machine and devices that the arguments name."""
-    if args.machine:
-        case = replace(case, machine=str(Path(args.machine).resolve()) if Path(args.machine).exists() else args.machine)
+    if args.machine is not None:
+        case = replace(case, machine=machine_name(args.machine))
     return replace(case, devices=tuple(args.device)) if args.device else case
+
+
+def machine_name(text: str) -> str:
+    """Return a machine as a trace should name it: a file by its full path, because the trace may be kept elsewhere."""
+    return str(Path(text).resolve()) if text and Path(text).exists() else text
 
 
 def add_format_argument(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +128,7 @@ def add_format_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_jobs_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--jobs``."""
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--jobs", type=processes, default=os.cpu_count() or 1, help="processes (default: one per core)")
 
 
 def progress(label: str) -> Callable[[Result], None] | None:

@@ -26,14 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--event", metavar="PATTERN", action="append", default=[], help="only such events (repeat)")
     parser.add_argument("--never", metavar="RULE", action="append", default=[], help="watch only these rules (repeat)")
     common.add_kernel_arguments(parser, "v6.12")
-    parser.add_argument("--depth", type=int, default=5, help="events in a life (default 5)")
-    parser.add_argument("--states", type=int, default=2_000_000, help="states at most (default 2,000,000)")
-    parser.add_argument("--seconds", type=float, default=600.0, help="time at most (default 600)")
-    parser.add_argument("--windows", type=int, default=0, help="how often something may run inside an operation")
-    parser.add_argument("--faults", type=int, default=0, help="how many allocations may fail")
+    parser.add_argument("--depth", type=common.count, default=5, help="events in a life (default 5)")
+    parser.add_argument("--states", type=common.positive, default=2_000_000, help="states at most (default 2,000,000)")
+    parser.add_argument("--seconds", type=common.duration, default=600.0, help="time at most (default 600)")
+    parser.add_argument(
+        "--windows", type=common.count, default=0, help="how often something may run inside an operation"
+    )
+    parser.add_argument("--faults", type=common.count, default=0, help="how many allocations may fail")
     parser.add_argument("--first", action="store_true", help="stop at the first violation")
     parser.add_argument("--from-power-on", action="store_true", help="let the search begin before the boot")
-    parser.add_argument("--jobs", type=int, default=1, help="processes for one search (default 1)")
+    parser.add_argument("--jobs", type=common.processes, default=1, help="processes for one search (default 1)")
     parser.add_argument("--checkpoint", metavar="FILE", help="go on from FILE if it is there, and write it at the end")
     parser.add_argument("--all", action="store_true", help="print a trace for every rule that breaks")
     common.add_format_argument(parser)
@@ -65,8 +67,8 @@ def _case(args: argparse.Namespace) -> Case:
         raise BadInput(", ".join(unknown) or "--driver", "driver", "one or more of " + ", ".join(sorted(known)))
     return common.on_kernel(
         Case(
-            name=Path(args.machine).name.split(".")[0],
-            machine=args.machine,
+            name=Path(args.machine).name.split(".")[0] or "explore",
+            machine=common.machine_name(args.machine),
             kernel="v6.12",
             drivers=tuple(args.driver),
             devices=tuple(args.device),
@@ -82,10 +84,19 @@ def _case(args: argparse.Namespace) -> Case:
 
 
 def _search(search: Search, case: Case, checkpoint: str | None) -> Verdict:
-    if checkpoint and Path(checkpoint).exists():
+    if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
+        raise BadInput(checkpoint, "checkpoint", "a file in a folder that exists")
+    if checkpoint is not None and Path(checkpoint).exists():
         load(search, Path(checkpoint))
     result = search.run()
     common.clear_progress()
-    if checkpoint:
-        save(search, Path(checkpoint))
+    if checkpoint is not None:
+        _save(search, checkpoint)
     return judge(case, result)
+
+
+def _save(search: Search, checkpoint: str) -> None:
+    try:
+        save(search, Path(checkpoint))
+    except OSError as error:
+        raise BadInput(checkpoint, "checkpoint", f"a file that can be written ({error.strerror})") from None

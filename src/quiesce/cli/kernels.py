@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    if args.kernel:
+    if args.kernel is not None:
         for change in parse_kernel(args.kernel, "command line"):
             print(f"{change.id:<26} {change.since or 'proposed':<10} {change.subsystem:<20} {change.subject}")
         return 0

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    if not args.machine:
+    if args.machine is None:
         print("\n".join(shipped_machines()))
         return 0
     for line in lines(args.machine):

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("machine", metavar="MACHINE")
     parser.add_argument("--driver", metavar="A", required=True, help="the driver that is bound and released")
     parser.add_argument("--device", metavar="BDF", required=True)
-    parser.add_argument("--depth", type=int, default=4, help="events in the life of each other driver (default 4)")
+    parser.add_argument(
+        "--depth", type=common.count, default=4, help="events in the life of each other driver (default 4)"
+    )
     parser.add_argument("--other", metavar="B", action="append", default=[], help="try only these drivers afterwards")
     common.add_kernel_arguments(parser, "v6.12")
     common.add_format_argument(parser)

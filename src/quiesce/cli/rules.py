@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command."""
-    if not args.rule:
+    if args.rule is None:
         for one in RULES:
             print(f"{one.id:<32} {one.meaning}")
         return 0

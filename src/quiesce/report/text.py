@@ -83,7 +83,7 @@ def _details(one: Played, later: frozenset[tuple[str, str]] | None) -> Iterable[
         else:
             hidden += 1
     if hidden and later is not None:
-        yield f"{indent}{hidden} {'more' if shown else 'other'} writes (quiesce show)"
+        yield f"{indent}and {hidden} {'more' if shown else 'other'} writes (quiesce show)"
     elif not shown and one.outcome.enabled:
         yield f"{indent}nothing changed"
 
