@@ -15,7 +15,7 @@ BDF = "00:02.0"
 
 
 def mappings(k: Kernel) -> list[str]:
-    found = (dma.DmaMapping.get(k.world, f"dma/{number}") for number in range(8))
+    found = (dma.DmaMapping.get(k.world, f"dma/0000:{BDF}/{number}") for number in range(8))
     return [mapping.tag for mapping in found if mapping.exists]
 
 

@@ -54,7 +54,7 @@ def test_nodes_are_released_from_the_newest_to_the_oldest(k, dev, released):
     assert devres.devres_release_all(k, dev) == 3
     assert [kind for kind, _ in released] == ["c", "b", "a"]
     assert kinds(dev) == []
-    assert not any(Devres.get(k.world, f"devres/{number}").exists for number in range(3))
+    assert not any(Devres.get(k.world, f"devres/{dev.bdf}/{number}").exists for number in range(3))
 
 
 def test_nothing_to_release_is_no_work(k, dev):

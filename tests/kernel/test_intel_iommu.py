@@ -10,7 +10,7 @@ from toykernel import Toy, device, make_kernel, texts
 
 from quiesce.drivers import models
 from quiesce.kernel import boot as kernel_boot
-from quiesce.kernel import dma, intel_iommu, iommu, iommu_checks, pci_sysfs
+from quiesce.kernel import dma, intel_domain, intel_iommu, iommu, iommu_checks, pci_sysfs
 from quiesce.kernel.intel_domain import DeviceDomainInfo
 from quiesce.kernel.iommu_group import UNMANAGED, IommuDomain
 from quiesce.kernel.kernel import Crash, Kernel
@@ -49,7 +49,7 @@ def live(k: Kernel, bdf: str = NIC) -> int | None:
 
 def listed(k: Kernel) -> list[str]:
     """The slots on the driver's list."""
-    return [info.bdf for info in intel_iommu.vtd(k).device_domain_list]
+    return [info.bdf for info in intel_domain.device_domain_list(k)]
 
 
 class TestGenerations:

@@ -11,7 +11,7 @@ from pci_machine import fail
 from toykernel import device, rules, texts
 
 from quiesce.kernel import irq
-from quiesce.kernel.irq_desc import genirq
+from quiesce.kernel.irq_desc import allocated_irqs
 from quiesce.kernel.kernel import IRQ_HANDLED, Crash, Kernel
 from quiesce.kernel.objects import IrqAction
 from quiesce.machine import interrupts
@@ -170,7 +170,7 @@ class TestFree:
         assert texts(k, "WARN") == [text]
         assert rules(k) == ["irq/freed-with-action"]
         assert interrupts.pin_of(k.machine, GSI).masked
-        assert GSI not in genirq(k).allocated
+        assert GSI not in allocated_irqs(k)
 
     def test_the_descriptor_goes_after_the_handler(self, k: Kernel) -> None:
         irq.request_irq(k, GSI, good(k, "00:02.0"))

@@ -456,5 +456,5 @@ def test_a_whole_life_leaves_no_trace(version: str, bdf: str, kind: str) -> None
     irq.free_irq(k, 24, dev)
     msi.pci_free_irq_vectors(k, dev)
     devres.devres_release_all(k, dev)
-    assert not MsiDesc.get(k.world, "msi_desc/0").exists
+    assert not MsiDesc.get(k.world, f"msi_desc/{dev.bdf}/0").exists
     assert k.world.fingerprint == before

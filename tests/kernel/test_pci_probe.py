@@ -248,6 +248,6 @@ def test_a_virtual_function_is_placed_behind_the_others_of_its_bus():
     vf = pci_probe.pci_alloc_dev(k, str(fn.bdf))
     vf.is_virtfn = True
     pci_probe.pci_setup_device(k, vf)
-    pci_probe.pci_device_add(k, vf, after=device(k, "01:00.1"))
+    pci_probe.pci_device_add(k, vf)
     assert listed(k)[-3:] == ["01:00.0", "01:00.1", str(fn.bdf)[5:]]
     assert (vf.pin, vf.irq) == (0, 0)

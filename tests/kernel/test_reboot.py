@@ -212,7 +212,7 @@ class TestNextKernel:
         k = at_work("v6.12")
         reboot.crash_kexec(k)
         reboot.start_second_kernel(k)
-        assert found(k) == ["irq/msi-into-next-kernel"]
+        assert not found(k), "the crash kernel is made for that"
         assert "do_IRQ: No irq handler for vector" in printed(k)
         assert not device(k, AHCI).hw.msi_enabled
 

@@ -16,6 +16,7 @@ class AmdIommu(PciDriver):
     """
 
     name = "amd-iommu"
+    builtin = True
     ids = (DeviceId(base_class=0x08, sub_class=0x06),)
     has_pm_ops = False
 

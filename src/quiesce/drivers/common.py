@@ -127,7 +127,7 @@ def dmam_alloc_coherent(k: Kernel, dev: PciDev, tag: str) -> bool:
     mapping = dma.dma_alloc_coherent(k, dev, tag)
     if mapping is None:
         return False
-    devres.devres_add(k, dev, devres.devres_alloc(k, DMAM, mapping=mapping))
+    devres.devres_add(k, dev, devres.devres_alloc(k, dev, DMAM, mapping=mapping))
     give_to_device(dev, mapping)
     return True
 

@@ -40,6 +40,7 @@ class PciePort(PciDriver):
     """
 
     name = "pcieport"
+    builtin = True
     ids = (DeviceId(base_class=0x06, sub_class=0x04),)
     driver_managed_dma = True
     error_handlers = True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from errno import EIO, ENOMEM
+from typing import ClassVar
 
 from quiesce.drivers import common
 from quiesce.kernel import dma, files, msi, pci
@@ -22,6 +23,8 @@ class Correct(PciDriver):
 
     name = "correct"
     ids = (DeviceId(override_only=True),)
+    vectors: ClassVar[tuple[str, ...]] = ("msi", "intx")
+    """The kinds of interrupt it asks for, best first."""
 
     def probe(self, k: Kernel, dev: PciDev) -> int:
         """Enable, regions, vectors, buffer, handler, start."""
@@ -44,7 +47,7 @@ class Correct(PciDriver):
         """The part of probe between regions and start."""
         dev.drvdata[common.REGS] = True
         pci.pci_set_master(k, dev)
-        count = msi.pci_alloc_irq_vectors(k, dev, 1, 1, ("msi", "intx"))
+        count = msi.pci_alloc_irq_vectors(k, dev, 1, 1, self.vectors)
         if count < 0:
             return count
         error = -ENOMEM if not common.alloc_ring(k, dev, _BUFFER) else self.request(k, dev)
@@ -148,6 +151,34 @@ class NoDisable(Correct):
         """Forgotten."""
 
 
+class HandlerLeft(Correct):
+    """Gives everything back but its handler, on the line: the next interrupt of a neighbour runs it on freed data."""
+
+    name = "handler-left"
+    vectors = ("intx",)
+
+    def release_vectors(self, k: Kernel, dev: PciDev) -> None:
+        """Vector only."""
+        msi.pci_free_irq_vectors(k, dev)
+
+
+class RunsOn(Correct):
+    """Lets go of a running device: it is neither stopped nor disabled, and goes on writing where it was told to."""
+
+    name = "runs-on"
+
+    def remove(self, k: Kernel, dev: PciDev) -> None:
+        """All that a driver takes is given back; the device itself is not told."""
+        del dev.drvdata[common.READY]
+        self.release_vectors(k, dev)
+        self.unmap(k, dev)
+        del dev.drvdata[common.REGS]
+        pci.pci_release_regions(k, dev)
+
+    def disable(self, k: Kernel, dev: PciDev) -> None:
+        """Forgotten on the failure exits too."""
+
+
 class IrqBeforeReady(Correct):
     """Takes its handler before what the handler uses exists; one interrupt from a device on the same line is enough."""
 
@@ -211,4 +242,14 @@ class LateUnmap(Correct):
         files.close_file(k, file)
 
 
-TEACHING = (Correct, LeakyMsi, MsiOffFirst, DoubleFreeIrq, NoDisable, IrqBeforeReady, LateUnmap)
+TEACHING = (
+    Correct,
+    LeakyMsi,
+    MsiOffFirst,
+    DoubleFreeIrq,
+    NoDisable,
+    HandlerLeft,
+    RunsOn,
+    IrqBeforeReady,
+    LateUnmap,
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from errno import EBUSY, EIO, ENOMEM
+from errno import EBUSY, EIO, ENODEV, ENOMEM
 
 from quiesce.drivers import common
 from quiesce.kernel import changes, irq, msi, pci
@@ -50,6 +50,10 @@ class VirtioPci(PciDriver):
         if pci.pci_request_regions(k, dev, "virtio-pci") != 0:
             pci.pci_disable_device(k, dev)
             return -EBUSY
+        if not common.answers(dev):
+            pci.pci_release_regions(k, dev)
+            pci.pci_disable_device(k, dev)
+            return -ENODEV
         dev.drvdata[common.REGS] = True
         pci.pci_set_master(k, dev)
         self._reset(k, dev)
@@ -60,6 +64,7 @@ class VirtioPci(PciDriver):
         """``virtio_pci_remove``."""
         if not pci.pci_device_is_present(k, dev):
             self._device_is_gone(k, dev)
+        self._stop_threads(dev)
         self._reset(k, dev)
         self._del_vqs(k, dev)
         del dev.drvdata[common.REGS]
@@ -90,7 +95,14 @@ class VirtioPci(PciDriver):
             self._reset(k, dev)
             self._del_vqs(k, dev)
             return error
-        return 0 if common.start_device(k, dev) else -EIO
+        if not common.start_device(k, dev):
+            return -EIO
+        dev.drvdata[common.READY] = True
+        return 0
+
+    def _stop_threads(self, dev: PciDev) -> None:
+        """``flush_work`` in the network driver's remove and freeze: no worker runs from here on, none is queued."""
+        dev.drvdata[common.READY] = False
 
     def _find_vqs(self, k: Kernel, dev: PciDev) -> int:
         """``vp_find_vqs``: a vector for each queue, one for all queues, the line."""
@@ -148,6 +160,7 @@ class VirtioPci(PciDriver):
 
     def suspend(self, k: Kernel, dev: PciDev) -> int:
         """``virtio_pci_freeze``: the queues go, the device is disabled."""
+        self._stop_threads(dev)
         self._reset(k, dev)
         self._del_vqs(k, dev)
         pci.pci_disable_device(k, dev)
@@ -182,7 +195,7 @@ class VirtioPci(PciDriver):
         return (
             common.operation(
                 "config-access",
-                lambda k, dev: not common.missing(dev, self.name) and not dev.drvdata.get(_BROKEN),
+                lambda k, dev: common.reachable(dev, self.name) and not dev.drvdata.get(_BROKEN),
                 self._config_access,
                 "a kernel thread reads the device's own configuration",
             ),
@@ -191,8 +204,9 @@ class VirtioPci(PciDriver):
     def _config_access(self, k: Kernel, dev: PciDev) -> None:
         """``vp_get`` from a worker."""
         if not dev.hw.reachable:
-            why = f"{dev.bdf} is gone; its driver takes all ones for the device's configuration"
-            k.find("device/touched-when-gone", why, "vp_get")
+            if dev.disconnected:
+                why = f"{dev.bdf} is known to be gone; its driver takes all ones for the device's configuration"
+                k.find("device/touched-when-gone", why, "vp_get")
             return
         behaviour = dev.hw.behaviour
         real = behaviour.device_config_offset(dev.hw) if isinstance(behaviour, Virtio) else 0

@@ -8,8 +8,10 @@ only for what it has not seen. docs/architecture.md tells the idea in full.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -29,7 +31,22 @@ class Leaf:
     """What was asked and what was taken, for every choice that did not take the ordinary course."""
     delta: Delta
     result: Any
+    reads: int = 0
+    """The cells that decide whether a walk through the tree ends here, as a bit mask."""
     hits: int = 0
+
+    def writes(self) -> int:
+        """Return the cells that the run changes or overwrites, as a bit mask."""
+        return mask_of(cell for cell, _ in (*self.delta.before, *self.delta.blind))
+
+
+def mask_of(cells: Iterable[int]) -> int:
+    """Return a number with one bit set for each cell."""
+    numbers = list(cells)
+    mask = bytearray(max(numbers, default=0) // 8 + 1)
+    for number in numbers:
+        mask[number >> 3] |= 1 << (number & 7)
+    return int.from_bytes(mask, "little")
 
 
 class _Reads:
@@ -148,65 +165,101 @@ class Memo:
             world.drop_undone()
         steps = recording.steps
         choices = [step for step in steps if isinstance(step, Choice)]
-        taken = tuple((c.what, c.options[c.pick]) for c in choices if c.pick)
-        leaf = Leaf(tuple(c.pick for c in choices), taken, delta, result)
-        self.root = _insert(self.root, steps, 0, leaf)
+        taken = _taken(choices)
+        reads = mask_of(step.cell for step in steps if isinstance(step, Read))
+        leaf = Leaf(tuple(c.pick for c in choices), taken, delta, result, reads)
+        self.root = _insert(self.root, steps, leaf)
 
 
-def _insert(node: _Node | None, steps: list[Read | Choice], at: int, leaf: Leaf) -> _Node:
-    """Return ``node`` with the run ``steps[at:]`` entered below it."""
-    if node is None:
-        return _chain(steps, at, leaf)
-    if at == len(steps) or isinstance(node, Leaf):
-        raise NonDeterminism(_mismatch(steps, at, "the run ended" if at == len(steps) else "it went on"))
+def occurrence(what: str, number: int) -> str:
+    """Return how a step names the question ``what`` when a run asks it for the ``number``th time, counted from 1."""
+    return what if number == 1 else f"{what} ({number})"
+
+
+def _taken(choices: Sequence[Choice]) -> tuple[tuple[str, Any], ...]:
+    """Return what did not take the ordinary course; a question that is asked again gets a number."""
+    asked: Counter[str] = Counter()
+    taken = []
+    for choice in choices:
+        asked[choice.what] += 1
+        if choice.pick:
+            taken.append((occurrence(choice.what, asked[choice.what]), choice.options[choice.pick]))
+    return tuple(taken)
+
+
+def _insert(root: _Node | None, steps: list[Read | Choice], leaf: Leaf) -> _Node:
+    """Return ``root`` with the run ``steps`` entered below it."""
+    node, at = root, 0
+    hang: Callable[[_Node], None] | None = None
+    while node is not None:
+        if at == len(steps) or isinstance(node, Leaf):
+            raise NonDeterminism(_mismatch(steps, at, "the run ended" if at == len(steps) else "it went on"))
+        if isinstance(node, _Chooses):
+            hang, node, at = _follow_choice(node, steps, at)
+            continue
+        offset = _first_difference(node, steps, at)
+        if offset < len(node.cells):
+            _split(node, offset, steps, at + offset, leaf)
+            return root  # type: ignore[return-value]
+        at += offset
+        value = _expect_read(steps, at, node.branch).value
+        hang, node, at = partial(node.children.__setitem__, value), node.children.get(value), at + 1
+    rest = _chain(steps, at, leaf)
+    if hang is None or root is None:
+        return rest
+    hang(rest)
+    return root
+
+
+def _follow_choice(
+    node: _Chooses, steps: list[Read | Choice], at: int
+) -> tuple[Callable[[_Node], None], _Node | None, int]:
+    """Return how to hang something below the pick that a run made, what hangs there, and the next step."""
     step = steps[at]
-    if isinstance(node, _Chooses):
-        if not isinstance(step, Choice) or (step.what, step.options) != (node.what, node.options):
-            raise NonDeterminism(_mismatch(steps, at, f"it chose {node.what!r} before"))
-        node.children[step.pick] = _insert(node.children[step.pick], steps, at + 1, leaf)
-        return node
-    return _insert_reads(node, steps, at, leaf)
+    if not isinstance(step, Choice) or (step.what, step.options) != (node.what, node.options):
+        raise NonDeterminism(_mismatch(steps, at, f"it chose {node.what!r} before"))
+    return partial(node.children.__setitem__, step.pick), node.children[step.pick], at + 1
 
 
-def _insert_reads(node: _Reads, steps: list[Read | Choice], at: int, leaf: Leaf) -> _Node:
+def _first_difference(node: _Reads, steps: list[Read | Choice], at: int) -> int:
+    """Return the number of the first prefix cell in which the run differs, or how many there are."""
     for offset, known in enumerate(node.prefix()):
-        step = _expect_read(steps, at + offset, known.cell)
-        if step.value != known.value:
-            return _split(node, offset, steps, at + offset, leaf)
-    at += len(node.cells)
-    step = _expect_read(steps, at, node.branch)
-    node.children[step.value] = _insert(node.children.get(step.value), steps, at + 1, leaf)
-    return node
+        if _expect_read(steps, at + offset, known.cell).value != known.value:
+            return offset
+    return len(node.cells)
 
 
-def _split(node: _Reads, offset: int, steps: list[Read | Choice], at: int, leaf: Leaf) -> _Reads:
+def _split(node: _Reads, offset: int, steps: list[Read | Choice], at: int, leaf: Leaf) -> None:
     """Divide ``node`` at the prefix cell number ``offset``, in which the new run differs."""
     prefix = node.prefix()
-    upper = _Reads(prefix[:offset], prefix[offset].cell)
-    node.set_prefix(prefix[offset + 1 :])
-    upper.children[prefix[offset].value] = node
-    step = _expect_read(steps, at, upper.branch)
-    upper.children[step.value] = _chain(steps, at + 1, leaf)
-    return upper
+    lower = _Reads(prefix[offset + 1 :], node.branch)
+    lower.children = node.children
+    node.set_prefix(prefix[:offset])
+    node.branch = prefix[offset].cell
+    step = _expect_read(steps, at, node.branch)
+    node.children = {prefix[offset].value: lower, step.value: _chain(steps, at + 1, leaf)}
 
 
 def _chain(steps: list[Read | Choice], at: int, leaf: Leaf) -> _Node:
-    """Return nodes for a run that nothing is known of yet."""
-    end = at
-    while end < len(steps) and isinstance(steps[end], Read):
-        end += 1
+    """Return nodes for the end of a run, ``steps[at:]``, that nothing is known of yet."""
     rest: _Node = leaf
-    if end < len(steps):
-        choice = steps[end]
-        assert isinstance(choice, Choice)
-        chooses = _Chooses(choice)
-        chooses.children[choice.pick] = _chain(steps, end + 1, leaf)
-        rest = chooses
-    if end == at:
+    reads: list[Read] = []
+    for step in reversed(steps[at:]):
+        if isinstance(step, Read):
+            reads.append(step)
+            continue
+        chooses = _Chooses(step)
+        chooses.children[step.pick] = _before(reads, rest)
+        rest, reads = chooses, []
+    return _before(reads, rest)
+
+
+def _before(reads: list[Read], rest: _Node) -> _Node:
+    """Return what comes before ``rest``: the reads, given last first."""
+    if not reads:
         return rest
-    reads = [step for step in steps[at:end] if isinstance(step, Read)]
-    node = _Reads(reads[:-1], reads[-1].cell)
-    node.children[reads[-1].value] = rest
+    node = _Reads(reads[:0:-1], reads[0].cell)
+    node.children[reads[0].value] = rest
     return node
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from quiesce.explore.memo import Memo
+from quiesce.explore.memo import Memo, occurrence
 from quiesce.kernel.irq import settle
 from quiesce.kernel.kernel import Blocked, Crash, Finding, Kernel, Message
 from quiesce.world import UseOfDeadObject, World
@@ -78,6 +79,7 @@ class Model:
 
     def __post_init__(self) -> None:
         self.kernel.nested = self._window
+        self.kernel.nested_elsewhere = partial(self._window, other_cpu=True)
         self._by_text = {event.text: event for event in self.events}
         self.restrict(self.events)
 
@@ -120,11 +122,11 @@ class Model:
             return Outcome(True, None, True, "", (*k.outputs, Finding("memory/use-after-free", str(use), use.path)))
         return Outcome(True, answer, False, "", tuple(k.outputs))
 
-    def _window(self, where: str) -> None:
+    def _window(self, where: str, *, other_cpu: bool = False) -> None:
         """Let another event run inside the running one, if the search chooses so and the budget allows."""
         k = self.kernel
         names = self._names_while_frozen if k.tasks_frozen else self._names
-        if self._inside or k.irqs_off or k.locks or len(names) == 1:
+        if self._inside or (k.irqs_off and not other_cpu) or k.locks or len(names) == 1:
             return
         system = k.system
         left = system.windows_left
@@ -151,12 +153,13 @@ class _another_task:  # noqa: N801 - reads as a statement
 
     def __enter__(self) -> None:
         k = self.k
-        self.saved = (k.mutexes, k.others)
+        self.saved = (k.mutexes, k.others, k.irqs_off, k.hardirq)
         k.others = [*k.others, *k.mutexes]
         k.mutexes = []
+        k.irqs_off = k.hardirq = 0
 
     def __exit__(self, *_: object) -> None:
-        self.k.mutexes, self.k.others = self.saved
+        self.k.mutexes, self.k.others, self.k.irqs_off, self.k.hardirq = self.saved
 
 
 class Script:
@@ -164,6 +167,7 @@ class Script:
 
     def __init__(self, step: Step) -> None:
         self.left = list(step.choices)
+        self.asked: Counter[str] = Counter()
         self.reads: set[int] = set()
         """Every cell that was read."""
 
@@ -182,7 +186,8 @@ class Script:
 
     def choose(self, what: str, options: Sequence[Any]) -> int:
         """Return the option that the step names next, if it is asked for."""
-        if self.left and self.left[0][0] == what:
+        self.asked[what] += 1
+        if self.left and self.left[0][0] == occurrence(what, self.asked[what]):
             _, wanted = self.left.pop(0)
             for number, option in enumerate(options):
                 if str(option) == wanted:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from quiesce.explore.memo import Leaf, Memo
 from quiesce.explore.model import Model, Outcome, Step
@@ -17,6 +17,8 @@ from quiesce.rules import Invariant
 from quiesce.world.hashing import stable_hash
 
 ROOT = -1
+MOST_KNOWN = 4096
+"""How many outcomes one transition keeps an answer for."""
 UNKNOWN = 1 << 30
 
 
@@ -86,6 +88,8 @@ class Search:
         self.progress = progress
         self.result = Result()
         self.invariants = [Memo(model.world, partial(_findings, rule, model)) for rule in invariants]
+        self._events = Reuse(model.memos)
+        self._checks = Reuse(self.invariants)
         self.seen = {model.world.fingerprint}
         self.parents = array("q", [ROOT])
         self.depths = array("H", [0])
@@ -132,11 +136,14 @@ class Search:
         leaf = self.leaves[node]
         if leaf is not None and leaf.result.crashed:
             return
-        self.go_to(node)
-        self._check_state(node)
+        checks = self._check_state(node)
         depth = self.depths[node]
         if depth < self.bounds.depth and not (self.first_only and self._shortest <= depth + 1):
-            self._expand(node)
+            known = len(self.parents)
+            row = self._expand(node)
+            if len(self.parents) > known:
+                self._checks.keep(node, checks)
+                self._events.keep(node, row)
 
     def spent(self, done: int) -> str:
         """Return the bound that has been reached, if any; shows progress now and then."""
@@ -169,11 +176,13 @@ class Search:
         self.go_to(node)
         return any(leaf.result.enabled for memo in self.model.memos for leaf in memo.outcomes())
 
-    def _expand(self, node: int) -> None:
+    def _expand(self, node: int) -> Row:
+        self.go_to(node)
         world = self.model.world
         here = world.fingerprint
-        for number, memo in enumerate(self.model.memos):
-            for leaf in memo.outcomes():
+        row = self._events.row(self.parents[node], self.leaves[node], partial(self.go_to, node))
+        for number, outcomes in enumerate(row):
+            for leaf in outcomes.leaves:
                 leaf.hits += 1
                 outcome: Outcome = leaf.result
                 if outcome.enabled:
@@ -184,6 +193,7 @@ class Search:
                     new = self.arrive(there, node, number, leaf)
                     if outcome.outputs:
                         self.check_outputs(node, number, leaf, new)
+        return row
 
     def arrive(self, fingerprint: int, parent: int, number: int, leaf: Leaf) -> bool:
         """A transition led to a state; returns whether that was not known before."""
@@ -209,13 +219,16 @@ class Search:
                     self.bad.add(len(self.parents) - 1)
                 self._violate(finding, self.depths[node] + 1, lambda: (*self.steps(node), self._step(number, leaf)))
 
-    def _check_state(self, node: int) -> None:
-        for memo in self.invariants:
-            for leaf in memo.outcomes():
-                for finding in leaf.result:
+    def _check_state(self, node: int) -> Row:
+        """Check the invariants. Most states look to all of them as the state before did, and are not even gone to."""
+        row = self._checks.row(self.parents[node], self.leaves[node], partial(self.go_to, node))
+        for outcomes in row:
+            for found in outcomes.leaves:
+                for finding in found.result:
                     if self.watched(finding.rule):
                         self.bad.add(node)
                         self._violate(finding, self.depths[node], lambda: self.steps(node))
+        return row
 
     def _violate(self, finding: Finding, length: int, steps: Callable[[], tuple[Step, ...]]) -> None:
         known = self.result.violations.get(finding.rule)
@@ -279,6 +292,94 @@ class Search:
         elif outcome.waits:
             self.result.waits[text] = outcome.waits
         self.result.said.update(item.text for item in outcome.outputs if not isinstance(item, Finding))
+
+
+@dataclass(eq=False, slots=True)
+class Outcomes:
+    """What a memo gave in some states: a leaf for every alternative."""
+
+    leaves: tuple[Leaf, ...]
+    reads: int
+    """The cells that decided so, as a bit mask."""
+
+
+Row: TypeAlias = list[Outcomes]
+"""What several memos gave in one state."""
+
+
+class Reuse:
+    """What memos gave in the states whose successors are still to come.
+
+    A transition that writes none of the cells that decided about a memo's outcomes leaves those as they were in the
+    state before; then the memo is not walked through again.
+    """
+
+    def __init__(self, memos: Sequence[Memo]) -> None:
+        self.memos = memos
+        self._kept: dict[int, Row] = {}
+        self._oldest = 0
+        self._known: list[dict[tuple[Leaf, ...], Outcomes]] = [{} for _ in memos]
+        self._stays: dict[Leaf, _Stays] = {}
+
+    def keep(self, node: int, row: Row) -> None:
+        """Keep the row of a state for those that follow it."""
+        self._kept[node] = row
+
+    def row(self, parent: int, leaf: Leaf | None, arrive: Callable[[], None]) -> Row:
+        """Return the row of the state to which ``leaf`` leads from ``parent``; ``arrive`` brings the world there and is
+        called only if a look at the state is needed.
+        """
+        before = self._before(parent)
+        if before is None or leaf is None:
+            arrive()
+            return [self._look(number) for number in range(len(self.memos))]
+        stays = self._stays_over(leaf)
+        changed = [number for number, outcomes in enumerate(before) if not stays(outcomes)]
+        if not changed:
+            return before
+        arrive()
+        after = before.copy()
+        for number in changed:
+            after[number] = self._look(number)
+        return after
+
+    def _before(self, parent: int) -> Row | None:
+        # States are looked at in the order of their parents, so that what lies before the parent is not needed again.
+        while self._oldest < parent:
+            self._kept.pop(self._oldest, None)
+            self._oldest += 1
+        return self._kept.get(parent)
+
+    def _look(self, number: int) -> Outcomes:
+        leaves = tuple(self.memos[number].outcomes())
+        known = self._known[number].get(leaves)
+        if known is None:
+            reads = 0
+            for leaf in leaves:
+                reads |= leaf.reads
+            known = self._known[number][leaves] = Outcomes(leaves, reads)
+        return known
+
+    def _stays_over(self, leaf: Leaf) -> Callable[[Outcomes], bool]:
+        """Return a function that says whether the transition ``leaf`` leaves outcomes as they are."""
+        known = self._stays.get(leaf)
+        if known is None:
+            known = self._stays[leaf] = _Stays(leaf.writes())
+        return known.__getitem__
+
+
+class _Stays(dict[Outcomes, bool]):
+    """For one transition, which outcomes it leaves as they are; worked out when it is asked for."""
+
+    def __init__(self, writes: int) -> None:
+        super().__init__()
+        self.writes = writes
+
+    def __missing__(self, outcomes: Outcomes) -> bool:
+        if len(self) >= MOST_KNOWN:
+            self.clear()
+        stays = self[outcomes] = not outcomes.reads & self.writes
+        return stays
 
 
 def _findings(rule: Invariant, model: Model) -> tuple[Finding, ...]:

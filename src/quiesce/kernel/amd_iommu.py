@@ -35,6 +35,7 @@ from quiesce.kernel.amd_domain import (
     prealloc_domain,
 )
 from quiesce.kernel.amd_group import device_group
+from quiesce.kernel.base_core import get_device
 from quiesce.kernel.iommu_group import (
     DMA,
     IDENTITY,
@@ -116,11 +117,14 @@ def _forget(k: Kernel) -> None:
 
 
 def _iommu_init_pci(k: Kernel, number: int) -> None:
-    """``iommu_init_pci``. Kept: the function enabled; v4.3 to v6.15 no driver may bind to it."""
+    """``iommu_init_pci``. Kept: the function enabled; v4.3 to v6.15 no driver may bind to it; its structure stays
+    for as long as the IOMMU runs, even if it is removed.
+    """
     dev = _function(k, number)
     if dev is None:
         return
     iommu = AmdIommu.get(k.world, f"amd/iommu/{number}")
+    get_device(k, dev, iommu)
     iommu.dev, iommu.int_enabled = dev, False
     if k.has(changes.AMD_IOMMU_UNBINDABLE) and not k.has(changes.AMD_IOMMU_PCI_DRIVER):
         dev.match_driver = False

@@ -161,8 +161,10 @@ def device_shutdown(k: Kernel) -> None:
     device_block_probing(k)
     for dev in reversed(k.system.devices.as_tuple()):
         if dev.exists and dev.registered:
+            driven = dev.driver is not None
             _shutdown_one(k, dev)
-            k.window(f"device_shutdown {dev.bdf}: done")
+            if driven:
+                k.window(f"device_shutdown {dev.bdf}: done")
 
 
 def _shutdown_one(k: Kernel, dev: PciDev) -> None:

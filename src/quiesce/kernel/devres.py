@@ -8,7 +8,7 @@ from typing import Any
 
 from quiesce.kernel import irq as genirq
 from quiesce.kernel.kernel import Kernel
-from quiesce.kernel.objects import Devres, IrqAction, PciDev
+from quiesce.kernel.objects import Devres, IrqAction, PciDev, address_of
 
 Release = Callable[[Kernel, PciDev, Devres], None]
 
@@ -19,12 +19,12 @@ IRQ = "devm_irq_release"
 MEMORY = "devm_kmalloc_release"
 
 
-def devres_alloc(k: Kernel, kind: str, **data: Any) -> Devres:
-    """drivers/base/devres.c. Kept: a node of a kind with its data, on no list yet.
+def devres_alloc(k: Kernel, dev: PciDev, kind: str, **data: Any) -> Devres:
+    """drivers/base/devres.c. Kept: a node of a kind with its data, on no list yet; ``dev`` only gives it its number.
 
     Left out: the allocation failing; callers ask ``k.alloc`` first, because they know the allocation flags.
     """
-    node = Devres.fresh(k.world, "devres", kind=kind)
+    node = Devres.fresh(k.world, f"devres/{address_of(dev)}", kind=kind)
     for name, value in data.items():
         node.data[name] = value
     return node
@@ -113,7 +113,7 @@ def devm_add_action(k: Kernel, dev: PciDev, kind: str, **data: Any) -> int:
     """drivers/base/devres.c. Kept: ``RELEASE[kind]`` runs when the driver is detached; -ENOMEM."""
     if not k.alloc(f"devres {kind}"):
         return -ENOMEM
-    devres_add(k, dev, devres_alloc(k, kind, **data))
+    devres_add(k, dev, devres_alloc(k, dev, kind, **data))
     return 0
 
 
@@ -121,7 +121,7 @@ def devm_add_action_or_reset(k: Kernel, dev: PciDev, kind: str, **data: Any) -> 
     """include/linux/device/devres.h. Kept: the action runs at once when it cannot be registered."""
     error = devm_add_action(k, dev, kind, **data)
     if error:
-        node = devres_alloc(k, kind, **data)
+        node = devres_alloc(k, dev, kind, **data)
         RELEASE[kind](k, dev, node)
         devres_free(node)
     return error
@@ -131,7 +131,7 @@ def devm_kmalloc(k: Kernel, dev: PciDev, what: str) -> Devres | None:
     """drivers/base/devres.c. Kept: memory that goes when the driver is detached; None when there is none."""
     if not k.alloc(what):
         return None
-    node = devres_alloc(k, MEMORY, what=what)
+    node = devres_alloc(k, dev, MEMORY, what=what)
     devres_add(k, dev, node)
     return node
 
@@ -143,7 +143,7 @@ def devm_request_irq(k: Kernel, dev: PciDev, irq: int, action: IrqAction) -> int
     error = genirq.request_irq(k, irq, action)
     if error:
         return error
-    devres_add(k, dev, devres_alloc(k, IRQ, irq=irq, dev_id=action.dev_id))
+    devres_add(k, dev, devres_alloc(k, dev, IRQ, irq=irq, dev_id=action.dev_id))
     return 0
 
 

@@ -6,10 +6,13 @@ translation start at 4 GiB and never coincide with those.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from quiesce.kernel.iommu_group import IommuDomain
 from quiesce.kernel.kernel import Kernel
-from quiesce.kernel.objects import PciDev
+from quiesce.kernel.objects import PciDev, address_of
 from quiesce.machine import iommu as hardware
+from quiesce.snapshot.bdf import Bdf
 from quiesce.world import Field, State, StateList, StateSet
 
 PAGE = 0x1000
@@ -19,7 +22,7 @@ DIRECT = "direct"
 
 
 class DmaMapping(State):
-    """Memory that a driver has given to its device; path ``dma/N``. Lives until the driver takes it back."""
+    """Memory that a driver has given to its device; path ``dma/BDF/N``. Lives until the driver takes it back."""
 
     mortal = True
     dev: Field[PciDev | None] = Field(None)
@@ -34,10 +37,20 @@ class DmaMapping(State):
     """The domain it is mapped in; None for a direct one, and once the domain has been freed."""
 
 
-class DmaState(State):
-    """All mappings; path ``dma``."""
+class DeviceMappings(State):
+    """What drivers have mapped for the functions at one address; path ``dma/BDF``."""
 
     mappings: StateList[DmaMapping] = StateList()
+
+    @classmethod
+    def at(cls, k: Kernel, bdf: str) -> DeviceMappings:
+        """Return what is mapped for an address."""
+        return cls.get(k.world, f"dma/{bdf}")
+
+
+class DmaState(State):
+    """The DMA API as a whole; path ``dma``."""
+
     queue: StateSet[tuple[int, int]] = StateSet()
     """Flush queue: (domain, address) that are unmapped while the IOTLB may still have them."""
 
@@ -49,26 +62,50 @@ def dma_state(k: Kernel) -> DmaState:
 
 def new_mapping(k: Kernel, dev: PciDev, tag: str, how: str, domain: IommuDomain | None, coherent: bool) -> DmaMapping:
     """Make a mapping and enter it into the domain, if it has one."""
-    mapping = DmaMapping.fresh(k.world, "dma", dev=dev, tag=tag, how=how, domain=domain, coherent=coherent)
-    mapping.iova = DIRECT_BASE + PAGE * mapping.number if domain is None else map_page(k, domain)
-    dma_state(k).mappings.replace((*mappings(k), mapping))
+    bdf = address_of(dev)
+    mapping = DmaMapping.fresh(k.world, f"dma/{bdf}", dev=dev, tag=tag, how=how, domain=domain, coherent=coherent)
+    DeviceMappings.at(k, bdf).mappings.append(mapping)
+    if domain is None:
+        mapping.iova = direct_base(Bdf.parse(bdf)) + PAGE * mapping.number
+    else:
+        mapping.iova = map_page(k, domain)
+        domain.dma_mappings.append(mapping)
     return mapping
+
+
+def direct_base(bdf: Bdf) -> int:
+    """Return where the memory begins that the functions at an address are given without translation."""
+    return DIRECT_BASE + (bdf.requester_id << 20)
 
 
 def end_mapping(k: Kernel, mapping: DmaMapping) -> None:
     """The driver has taken its memory back."""
-    dma_state(k).mappings.remove(mapping)
+    DeviceMappings.at(k, mapping.path.split("/")[1]).mappings.remove(mapping)
+    leave_domain(mapping)
     mapping.delete()
 
 
+def leave_domain(mapping: DmaMapping) -> None:
+    """The domain does not know the mapping any more."""
+    domain = mapping.domain
+    if domain is not None and domain.exists:
+        domain.dma_mappings.remove(mapping)
+    mapping.domain = None
+
+
 def mappings(k: Kernel) -> tuple[DmaMapping, ...]:
-    """Return all mappings that drivers have, oldest first."""
-    return tuple(mapping for mapping in dma_state(k).mappings if mapping.exists)
+    """Return all mappings that drivers have, those of one address oldest first."""
+    return tuple(mapping for bdf in k.machine.functions for mapping in mappings_at(k, bdf))
+
+
+def mappings_at(k: Kernel, bdf: str) -> Iterator[DmaMapping]:
+    """Yield what drivers have mapped for the functions at an address, oldest first."""
+    return (mapping for mapping in DeviceMappings.at(k, bdf).mappings if mapping.exists)
 
 
 def mappings_of(k: Kernel, dev: PciDev) -> tuple[DmaMapping, ...]:
     """Return what a driver has mapped for a device and not taken back."""
-    return tuple(mapping for mapping in mappings(k) if mapping.dev is dev)
+    return tuple(mapping for mapping in mappings_at(k, address_of(dev)) if mapping.dev is dev)
 
 
 # -- domains -----------------------------------------------------------------------------------------------------
@@ -115,9 +152,9 @@ def is_mapped(mapping: DmaMapping) -> bool:
 
 def forget_domain(k: Kernel, domain: IommuDomain) -> None:
     """The domain is being freed: what is mapped in it, and what waits in its flush queue, goes with it."""
-    for mapping in mappings(k):
-        if mapping.domain is domain:
-            mapping.domain = None
+    for mapping in domain.dma_mappings:
+        mapping.domain = None
+    domain.dma_mappings.clear()
     queue = dma_state(k).queue
     for entry in queue:
         if entry[0] == domain.number:

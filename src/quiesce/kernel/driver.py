@@ -54,6 +54,8 @@ class PciDriver:
     """The driver does not use the default DMA domain (v5.19+ ``driver_managed_dma``)."""
     has_pm_ops: ClassVar[bool] = True
     """The driver has dev_pm_ops (or legacy suspend/resume)."""
+    builtin: ClassVar[bool] = False
+    """The driver is never a module: it cannot be unloaded."""
     error_handlers: ClassVar[bool] = False
     """The driver has pci_error_handlers with error_detected."""
 

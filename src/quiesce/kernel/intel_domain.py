@@ -4,8 +4,6 @@ later drivers/iommu/intel/iommu.c).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from quiesce.kernel import changes
 from quiesce.kernel.iommu_group import (
     DMA,
@@ -47,7 +45,9 @@ class VtdState(State):
 
     registered: Field[bool] = Field(False)
     """The driver's DMA operations are those of every device (up to v5.7)."""
-    device_domain_list: StateList[DeviceDomainInfo] = StateList()
+    aliases: StateList[DeviceDomainInfo] = StateList()
+    """Entries of the driver's list for ids that are no function of the machine. Those of functions are found by their
+    address, so that what happens to one device does not depend on which others are on the list."""
     si_domain: Field[IommuDomain | None] = Field(None)
     """The static identity domain (up to v5.2; later one of the core's)."""
 
@@ -72,7 +72,14 @@ def find_domain(dev: PciDev) -> IommuDomain | None:
 
 def dmar_search_domain_by_dev_info(k: Kernel, bdf: Bdf) -> DeviceDomainInfo | None:
     """drivers/iommu/intel-iommu.c. Kept: the list is searched by segment, bus and devfn."""
-    return next((info for info in vtd(k).device_domain_list if info.bdf == str(bdf)), None)
+    info = DeviceDomainInfo.get(k.world, f"vtd/info/{bdf}")
+    return info if info.exists else None
+
+
+def device_domain_list(k: Kernel) -> tuple[DeviceDomainInfo, ...]:
+    """Return the driver's list, by address."""
+    known = (DeviceDomainInfo.get(k.world, f"vtd/info/{bdf}") for bdf in k.machine.functions)
+    return (*(info for info in known if info.exists), *vtd(k).aliases)
 
 
 def alloc_info(k: Kernel, bdf: Bdf, dev: PciDev | None) -> DeviceDomainInfo | None:
@@ -80,7 +87,8 @@ def alloc_info(k: Kernel, bdf: Bdf, dev: PciDev | None) -> DeviceDomainInfo | No
     if not k.alloc(f"device_domain_info of {bdf}"):
         return None
     info = DeviceDomainInfo.new(k.world, f"vtd/info/{bdf}", bdf=str(bdf), dev=dev)
-    vtd(k).device_domain_list.append(info)
+    if str(bdf) not in k.machine.functions:
+        vtd(k).aliases.append(info)
     if dev is not None:
         dev.iommu_priv = info
     return info
@@ -96,7 +104,8 @@ def free_info(k: Kernel, info: DeviceDomainInfo) -> None:
         k.find("memory/dangling-device", why, "unlink_domain_info")
     elif dev is not None and dev.iommu_priv is info:
         dev.iommu_priv = None
-    vtd(k).device_domain_list.remove(info)
+    if info.bdf not in k.machine.functions:
+        vtd(k).aliases.remove(info)
     info.delete()
 
 
@@ -122,12 +131,17 @@ def dmar_insert_one_dev_info(k: Kernel, dev: PciDev, domain: IommuDomain) -> Iom
     info = info or alloc_info(k, dev.hw.bdf, dev)
     if info is None:
         return None
-    info.domain = domain
+    _enter(info, domain)
     domain.devices.append(dev)
     _map_reserved(k, domain, dev)
     for rid in requester_ids(k, dev):
         _domain_context_mapping_one(k, info, domain, rid)
     return domain
+
+
+def _enter(info: DeviceDomainInfo, domain: IommuDomain) -> None:
+    info.domain = domain
+    domain.vtd_infos.append(info)
 
 
 def requester_ids(k: Kernel, dev: PciDev) -> list[Bdf]:
@@ -159,6 +173,7 @@ def remove_info(k: Kernel, info: DeviceDomainInfo) -> None:
     domain, dev = info.domain, info.dev
     info.domain = None
     if domain is not None and domain.exists:
+        domain.vtd_infos.remove(info)
         slot = "" if dev is None else dev.path.partition("~")[0]
         domain.devices.replace(tuple(item for item in domain.devices if item.path.partition("~")[0] != slot))
         hardware.invalidate(k.world, domain.number)
@@ -220,7 +235,7 @@ def get_valid_domain_for_dev(k: Kernel, dev: PciDev) -> IommuDomain | None:
         return None
     if rid != dev.hw.bdf and alias is None:
         _insert_alias(k, rid, domain)
-    if dev.driver is None:
+    if dev.driver is None and k.system.phase != "off":  # start-up maps reserved memory without driver
         why = f"{dev.bdf} has no driver, but gets domain {domain.number} and may write what it maps"
         k.find("iommu/reattached-without-driver", why, "get_domain_for_dev")
     return dmar_insert_one_dev_info(k, dev, domain)
@@ -229,7 +244,7 @@ def get_valid_domain_for_dev(k: Kernel, dev: PciDev) -> IommuDomain | None:
 def _insert_alias(k: Kernel, rid: Bdf, domain: IommuDomain) -> None:
     info = alloc_info(k, rid, None)
     if info is not None:
-        info.domain = domain
+        _enter(info, domain)
 
 
 def _new_domain(k: Kernel) -> IommuDomain | None:
@@ -254,6 +269,6 @@ def exit_if_unused(k: Kernel, domain: IommuDomain) -> None:
         iommu_domain_free(k, domain)
 
 
-def infos_in(k: Kernel, domain: IommuDomain) -> Iterator[DeviceDomainInfo]:
-    """Yield the entries of the list that are in a domain."""
-    return (info for info in vtd(k).device_domain_list if info.domain is domain)
+def infos_in(domain: IommuDomain) -> tuple[DeviceDomainInfo, ...]:
+    """Return the entries of the list that are in a domain."""
+    return domain.vtd_infos.as_tuple()

@@ -26,6 +26,10 @@ class IommuDomain(State):
     """DMA-FQ: what is unmapped stays in the IOTLB until the queue is flushed."""
     devices: StateList[PciDev] = StateList()
     """Devices attached, kept by ``attach_dev`` and ``detach_dev`` of the IOMMU driver."""
+    dma_mappings: StateList[Any] = StateList()
+    """The ``DmaMapping`` of every driver that was made in it and not taken back, oldest first."""
+    vtd_infos: StateList[Any] = StateList()
+    """The ``DeviceDomainInfo`` of every device and alias that is in it (VT-d), oldest first."""
 
     @property
     def number(self) -> int:

@@ -96,14 +96,9 @@ def _pci_iov_add_virtfn(k: Kernel, pf: PciDev, fn: Function) -> int:
     virtfn.physfn = pf
     base_core.get_device(k, pf, virtfn)
     pci_probe.pci_setup_device(k, virtfn)
-    pci_probe.pci_device_add(k, virtfn, after=_last_on_bus(k, pf))
+    pci_probe.pci_device_add(k, virtfn)
     pci_probe.pci_bus_add_device(k, virtfn)
     return 0
-
-
-def _last_on_bus(k: Kernel, pf: PciDev) -> PciDev:
-    """Virtual functions come last on the bus list, hence are stopped before their physical function."""
-    return [dev for dev in k.system.devices if dev.hw.upstream is pf.hw.upstream][-1]
 
 
 # -- disabling -----------------------------------------------------------------------------------------------

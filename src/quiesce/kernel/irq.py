@@ -11,8 +11,8 @@ from typing import Any
 
 from quiesce.kernel.irq_desc import (
     TIMER_IRQ,
+    allocated_irqs,
     desc,
-    genirq,
     irq_alloc_desc,
     irq_disable,
     irq_exists,
@@ -210,7 +210,7 @@ def suspend_device_irqs(k: Kernel) -> None:
 
     Left out: wake-up interrupts.
     """
-    for irq in _numbers(k):
+    for irq in allocated_irqs(k):
         d = desc(k, irq)
         if d.actions and not any(action.no_suspend for action in d.actions):
             d.suspended = True
@@ -219,12 +219,8 @@ def suspend_device_irqs(k: Kernel) -> None:
 
 def resume_device_irqs(k: Kernel) -> None:
     """kernel/irq/pm.c. Kept: undoes ``suspend_device_irqs``. Left out: forced and early resume."""
-    for irq in _numbers(k):
+    for irq in allocated_irqs(k):
         d = desc(k, irq)
         if d.suspended:
             d.suspended = False
             _enable(k, d)
-
-
-def _numbers(k: Kernel) -> list[int]:
-    return sorted(genirq(k).allocated)

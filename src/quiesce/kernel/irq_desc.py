@@ -17,15 +17,18 @@ from quiesce.world import State, StateSet
 NR_LEGACY_IRQS = 16
 """Numbers of the ISA interrupts: they exist from the start, 0 is the timer's, and no PCI pin is wired to them."""
 TIMER_IRQ = 0
+MESSAGES = 224
+"""Numbers for message interrupts: one for each vector that a CPU has for devices."""
 
 
 class Genirq(State):
     """The interrupt core as a whole; path ``genirq``."""
 
-    allocated: StateSet[int] = StateSet()
-    """Numbers with a descriptor, ISA ones not among them."""
     killed: StateSet[int] = StateSet()
     """Numbers that the spurious detector has switched off, which its timer polls."""
+
+    numbers: tuple[IrqDesc, ...]
+    """The descriptors of all numbers that PCI functions can have; which they are follows from the machine."""
 
 
 def genirq(k: Kernel) -> Genirq:
@@ -36,6 +39,19 @@ def genirq(k: Kernel) -> Genirq:
 def desc(k: Kernel, irq: int) -> IrqDesc:
     """Return the handle of a number's descriptor, allocated or not (``irq_to_desc``)."""
     return IrqDesc.get(k.world, f"irq/{irq}")
+
+
+def nr_irqs(k: Kernel) -> int:
+    """Return how many numbers there can be (``nr_irqs``)."""
+    return interrupts.gsi_top(k.machine) + min(MESSAGES, interrupts.message_capacity(k.machine))
+
+
+def allocated_irqs(k: Kernel) -> list[int]:
+    """Return the numbers with a descriptor, those of the ISA interrupts not among them."""
+    core = genirq(k)
+    if "numbers" not in vars(core):
+        core.numbers = tuple(desc(k, irq) for irq in range(NR_LEGACY_IRQS, nr_irqs(k)))
+    return [irq for irq, d in enumerate(core.numbers, start=NR_LEGACY_IRQS) if d.allocated]
 
 
 def irq_exists(d: IrqDesc) -> bool:
@@ -53,7 +69,6 @@ def irq_alloc_desc(
     d = desc(k, irq)
     d.allocated = True
     d.chip, d.gsi, d.level, d.msi_desc = chip, gsi, level, msi_desc
-    genirq(k).allocated.add(irq)
     return irq
 
 
@@ -68,7 +83,6 @@ def irq_free_desc(k: Kernel, irq: int) -> None:
     if d.gsi >= 0:
         interrupts.pin_of(k.machine, d.gsi).masked = True
         interrupts.pin_of(k.machine, d.gsi).irq = -1
-    genirq(k).allocated.discard(irq)
     genirq(k).killed.discard(irq)
     d.delete()
 

@@ -64,6 +64,7 @@ def handle_irq_event(k: Kernel, d: IrqDesc) -> str:
 def run_action(k: Kernel, irq: int, action: IrqAction) -> str:
     """Run one handler in hard interrupt context, on data that must still be there."""
     _check_data(k, irq, action)
+    _check_other_handler(k, irq, action)
     with k.in_hardirq():
         return k.irq_handlers[action.handler](k, irq, action.dev_id)
 
@@ -83,6 +84,17 @@ def _check_data(k: Kernel, irq: int, action: IrqAction) -> None:
         f"the handler {action.name} is still on irq {irq}, but {gone}",
         "handle_irq_event",
     )
+
+
+def _check_other_handler(k: Kernel, irq: int, action: IrqAction) -> None:
+    """A device interrupts by messages or by its pin, never both; its driver need not keep the two handlers apart."""
+    owner = action.dev_id
+    if not isinstance(owner, PciDev):
+        return
+    for entry in owner.msi_descs:
+        if entry.irq != irq and not entry.is_msix and desc(k, entry.irq).in_progress:
+            why = f"the handler of {owner.bdf} for its pin runs while the one for its message {entry.irq} has not ended"
+            k.find("irq/msi-intx-race", why, "handle_irq_event")
 
 
 def _no_handler(k: Kernel, irq: int) -> None:

@@ -77,6 +77,8 @@ class Kernel:
     """Interrupt handlers by the key that IrqAction names."""
     nested: Callable[[str], None] | None = None
     """Set by the explorer: may run another operation at the named window."""
+    nested_elsewhere: Callable[[str], None] | None = None
+    """The same for windows in which only other CPUs go on."""
 
     outputs: list[Message | Finding] = field(default_factory=list)
     """What the running event printed and which rules it broke."""
@@ -90,17 +92,23 @@ class Kernel:
     """Sleeping locks held by tasks that stand still while this one runs inside a window of theirs."""
     hardirq: int = 0
     irqs_off: int = 0
+    alone: bool = False
+    """A kernel is starting: there is no other task yet, and nothing can happen at a window."""
     tasks_frozen: bool = False
     """User space stands still for system sleep; in a window only hardware does anything."""
 
     @property
     def system(self) -> System:
         """State of the machine as a whole."""
-        return System.get(self.world, "system")
+        return self._system
 
     def has(self, change: Change) -> bool:
         """Whether this kernel contains the change."""
         return change in self.changes
+
+    def __post_init__(self) -> None:
+        self._system = System.get(self.world, "system")
+        self._system.lay_out(self.machine.functions.values())
 
     # -- what it prints --------------------------------------------------------------------------------------
 
@@ -202,14 +210,16 @@ class Kernel:
         self.system.faults_left = left - 1
         return True
 
-    def window(self, where: str) -> None:
-        """Let an interrupt or another task run here, if the search wants that."""
-        if self.nested is not None:
-            self.nested(where)
+    def window(self, where: str, *, other_cpu: bool = False) -> None:
+        """Let an interrupt or another task run here, if the search wants that. With ``other_cpu`` also where interrupts
+        are off on this one: inside a handler the rest of the machine goes on."""
+        hook = self.nested_elsewhere if other_cpu else self.nested
+        if hook is not None and not self.alone:
+            hook(where)
 
     def start_event(self) -> None:
         """Forget the context and output of the previous event."""
         self.outputs = [] if self.collect is None else self.collect
         self.locks, self.mutexes, self.others = [], [], []
         self.hardirq = self.irqs_off = 0
-        self.tasks_frozen = False
+        self.tasks_frozen = self.alone = False

@@ -9,9 +9,16 @@ from __future__ import annotations
 from errno import ENOMEM, ENOSPC
 
 from quiesce.kernel import changes, devres
-from quiesce.kernel.irq_desc import desc, genirq, irq_alloc_desc, irq_free_desc, irq_has_action
+from quiesce.kernel.irq_desc import (
+    allocated_irqs,
+    desc,
+    irq_alloc_desc,
+    irq_free_desc,
+    irq_has_action,
+    nr_irqs,
+)
 from quiesce.kernel.kernel import Crash, Kernel
-from quiesce.kernel.objects import PCI_D0, Devres, MsiDesc, PciDev
+from quiesce.kernel.objects import PCI_D0, Devres, MsiDesc, PciDev, address_of
 from quiesce.kernel.pci_access import pci_dev_is_disconnected, pci_read_config, pci_write_config
 from quiesce.machine import interrupts
 from quiesce.machine import pci_regs as r
@@ -93,7 +100,8 @@ def msi_add_desc(k: Kernel, dev: PciDev, *, is_msix: bool = False, index: int = 
 
     Left out: the allocation failing; callers ask ``k.alloc`` once for all, because one failure undoes all.
     """
-    entry = MsiDesc.fresh(k.world, "msi_desc", dev=dev, is_msix=is_msix, index=index, default_irq=dev.irq)
+    where = f"msi_desc/{address_of(dev)}"
+    entry = MsiDesc.fresh(k.world, where, dev=dev, is_msix=is_msix, index=index, default_irq=dev.irq)
     entry.nvec_used = nvec
     if is_msix:
         found = dev.hw.msix_table.get(index)
@@ -116,22 +124,27 @@ def pci_msi_setup_msi_irqs(k: Kernel, dev: PciDev) -> int:
     for done, entry in enumerate(entries):
         if entry in (entries[0], entries[-1]) and k.may_fail(f"MSI vector {done} of {dev.bdf}"):
             return done or (1 if entry.nvec_used > 1 else -ENOSPC)
-        _alloc_numbers(k, entry)
+        if not _alloc_numbers(k, entry):
+            return done or (1 if entry.nvec_used > 1 else -ENOSPC)
         pci_write_msi_msg(k, entry)
     return 0
 
 
-def _alloc_numbers(k: Kernel, entry: MsiDesc) -> None:
+def _alloc_numbers(k: Kernel, entry: MsiDesc) -> bool:
+    """Give a descriptor the lowest free numbers; False when there are none."""
     dev = _device(entry)
     first = interrupts.gsi_top(k.machine)
     while any(desc(k, first + n).allocated for n in range(entry.nvec_used)):
         first += 1
+    if first + entry.nvec_used > nr_irqs(k):
+        return False
     entry.irq = first
     for irq in range(first, first + entry.nvec_used):
         irq_alloc_desc(k, "msi", msi_desc=entry, start=irq)
         if interrupts.remaps(k.machine, dev.hw):
             remap = interrupts.irte(k.machine, irq)
             remap.present, remap.source = True, str(dev.hw.bdf)
+    return True
 
 
 def free_msi_irqs(k: Kernel, dev: PciDev) -> None:
@@ -183,7 +196,7 @@ def msi_setup_device_data(k: Kernel, dev: PciDev) -> int:
     if not k.alloc(f"devres {DEVICE_DATA}"):
         return -ENOMEM
     dev.msi_data = True
-    devres.devres_add(k, dev, devres.devres_alloc(k, DEVICE_DATA))
+    devres.devres_add(k, dev, devres.devres_alloc(k, dev, DEVICE_DATA))
     return 0
 
 
@@ -222,7 +235,7 @@ def leaked_vectors(k: Kernel) -> tuple[tuple[int, str], ...]:
     descriptor is forgotten, their device is gone, or it has no driver and nobody handles them.
     """
     leaks = []
-    for irq in sorted(genirq(k).allocated):
+    for irq in allocated_irqs(k):
         entry = desc(k, irq).msi_desc
         if entry is None:
             continue

@@ -6,6 +6,7 @@ are declared beside that part. Hardware truth lives in ``quiesce.machine`` and i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from quiesce.machine.function import Function
@@ -52,7 +53,7 @@ class IrqDesc(State):
 
 
 class MsiDesc(State):
-    """One MSI or MSI-X vector (``struct msi_desc``); path ``msi_desc/N``. include/linux/msi.h."""
+    """One MSI or MSI-X vector (``struct msi_desc``); path ``msi_desc/BDF/N``. include/linux/msi.h."""
 
     mortal = True
     dev: Field[PciDev | None] = Field(None)
@@ -70,7 +71,7 @@ class MsiDesc(State):
 
 
 class Devres(State):
-    """One node on a device's devres list; path ``devres/N``. drivers/base/devres.c."""
+    """One node on a device's devres list; path ``devres/BDF/N``. drivers/base/devres.c."""
 
     mortal = True
     kind: Field[str] = Field("")
@@ -160,19 +161,81 @@ class PciDev(State):
     @property
     def hw(self) -> Function:
         """The function in the slot this structure was made for; it may be another or none by now."""
-        return Function.get(self.world, f"hw/{self.bdf}")
+        bdf = self.bdf
+        known: Function | None = self.__dict__.get(bdf)
+        if known is None:
+            known = self.__dict__[bdf] = Function.get(self.world, f"hw/{bdf}")
+        return known
+
+
+class BusSlot(State):
+    """Which device is on the bus lists at an address; path ``bus/BDF``.
+
+    The lists are kept address by address, so that what happens to one device does not depend on which others are there.
+    """
+
+    dev: Field[PciDev | None] = Field(None)
+
+    @classmethod
+    def of(cls, dev: PciDev) -> BusSlot:
+        """Return the slot that a structure was made for, whether or not it still lives."""
+        return cls.get(dev.world, f"bus/{address_of(dev)}")
+
+
+def address_of(dev: PciDev) -> str:
+    """Return the address in the path of a device, living or not."""
+    return dev.path.removeprefix("pci/").partition("~")[0]
+
+
+class DeviceList:
+    """The devices on the PCI bus lists in the order of their addresses, virtual functions last on their bus."""
+
+    def __init__(self, slots: tuple[BusSlot, ...]) -> None:
+        self._slots = slots
+
+    def __iter__(self) -> Iterator[PciDev]:
+        return iter(self.as_tuple())
+
+    def __len__(self) -> int:
+        return len(self.as_tuple())
+
+    def __getitem__(self, index: int) -> PciDev:
+        return self.as_tuple()[index]
+
+    def __contains__(self, dev: PciDev) -> bool:
+        return BusSlot.of(dev).dev is dev
+
+    def append(self, dev: PciDev) -> None:
+        """Put a device where its address belongs."""
+        BusSlot.of(dev).dev = dev
+
+    def remove(self, dev: PciDev) -> None:
+        """Take a device off the lists."""
+        BusSlot.of(dev).dev = None
+
+    def clear(self) -> None:
+        """Take all devices off."""
+        for slot in self._slots:
+            slot.dev = None
+
+    def as_tuple(self) -> tuple[PciDev, ...]:
+        """Return the devices."""
+        return tuple(dev for slot in self._slots if (dev := slot.dev) is not None)
 
 
 class System(State):
     """State of the machine as a whole; path ``system``."""
 
+    slots: tuple[BusSlot, ...] = ()
+    """Every place on the bus lists, in their order; it follows from the machine and never changes."""
+    below: dict[Function | None, tuple[BusSlot, ...]] = {}  # noqa: RUF012 - set by lay_out, never changed
+    """The places on each bus, by the bridge above; those on root buses under None."""
+
     phase: Field[str] = Field("off")
     """``off`` (before boot), ``running``, ``suspended``, ``shutdown`` (device_shutdown has run),
-    ``second`` (the kexec kernel runs), ``dead`` (oops or panic)."""
+    ``crashed`` (a panic jumps to the crash kernel), ``second`` (the kexec kernel runs), ``dead`` (oops or panic)."""
     kexec_in_progress: Field[bool] = Field(False)
     defer_all_probes: Field[bool] = Field(False)
-    devices: StateList[PciDev] = StateList()
-    """Devices on the PCI bus lists, in order of enumeration."""
     loaded: StateSet[str] = StateSet()
     """Registered drivers."""
     dynids: StateSet[tuple[str, int, int]] = StateSet()
@@ -185,3 +248,22 @@ class System(State):
     """How many more times another task or an interrupt may run inside a running operation."""
     faults_left: Field[int] = Field(0)
     """How many more allocations may fail."""
+
+    @property
+    def devices(self) -> DeviceList:
+        """The devices on the PCI bus lists."""
+        return DeviceList(self.slots)
+
+    def lay_out(self, functions: Iterable[Function]) -> None:
+        """Fix the order of the bus lists: by address, the virtual functions behind the last function of their bus."""
+        ordered = sorted(functions, key=lambda fn: fn.bdf)
+        last = {fn.upstream: fn for fn in ordered if not fn.is_virtfn}
+        places: list[Function] = []
+        for fn in ordered:
+            if not fn.is_virtfn:
+                places.append(fn)
+                if last[fn.upstream] is fn:
+                    places += [virtual for virtual in ordered if virtual.is_virtfn and virtual.upstream is fn.upstream]
+        slots = {fn: BusSlot.get(self.world, f"bus/{fn.bdf}") for fn in places}
+        self.slots = tuple(slots.values())
+        self.below = {bridge: tuple(slot for fn, slot in slots.items() if fn.upstream is bridge) for bridge in last}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quiesce.kernel import changes
 from quiesce.kernel.kernel import Kernel
-from quiesce.kernel.objects import PciDev
+from quiesce.kernel.objects import BusSlot, PciDev
 from quiesce.machine import pci_regs as r
 
 PCI_HEADER_BARS = {r.PCI_HEADER_TYPE_NORMAL: 6, r.PCI_HEADER_TYPE_BRIDGE: 2}
@@ -61,9 +61,7 @@ def pci_device_is_present(k: Kernel, dev: PciDev) -> bool:
 
 def pci_dev_of(k: Kernel, bdf: str) -> PciDev | None:
     """Return the device on the bus lists with an address (``pci_get_domain_bus_and_slot``, no reference taken)."""
-    first = f"pci/{bdf}"
-    later = f"{first}~"
-    return next((dev for dev in k.system.devices if dev.path == first or dev.path.startswith(later)), None)
+    return BusSlot.get(k.world, f"bus/{bdf}").dev
 
 
 def upstream_bridge(k: Kernel, dev: PciDev) -> PciDev | None:

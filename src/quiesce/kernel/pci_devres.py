@@ -71,7 +71,7 @@ def _pcim_enable_with_action(k: Kernel, dev: PciDev) -> int:
 def _add(k: Kernel, dev: PciDev, kind: str, gfp: Gfp = Gfp.KERNEL, **data: object) -> Devres | None:
     if not k.alloc(f"devres {kind}", gfp):
         return None
-    node = devres.devres_alloc(k, kind, **data)
+    node = devres.devres_alloc(k, dev, kind, **data)
     devres.devres_add(k, dev, node)
     return node
 

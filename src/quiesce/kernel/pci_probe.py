@@ -10,7 +10,6 @@ from quiesce.kernel.objects import PCI_UNKNOWN, PciDev
 from quiesce.kernel.pci_access import pci_dev_of, pci_read_config, pci_write_config
 from quiesce.machine import pci_regs as r
 from quiesce.machine.function import Function
-from quiesce.snapshot.bdf import Bdf
 
 _NOTHING = 0xFFFFFFFF
 _BUS_NUMBERS = (("PRIMARY_BUS", r.PCI_PRIMARY_BUS), ("SECONDARY_BUS", r.PCI_SECONDARY_BUS))
@@ -47,17 +46,18 @@ def pci_setup_device(k: Kernel, dev: PciDev) -> None:
         dev.irq = pci_read_config(k, dev, r.PCI_INTERRUPT_LINE, 1)
 
 
-def pci_device_add(k: Kernel, dev: PciDev, after: PciDev | None = None) -> None:
+def pci_device_add(k: Kernel, dev: PciDev) -> None:
     """drivers/pci/probe.c. Kept: message interrupts off, D0 (v6.16+), ACS on (up to v6.19), on the bus list,
     ``match_driver`` off, ``device_add``, which is when the IOMMU learns of the device. Up to v3.8 ``device_add`` comes
     with ``pci_bus_add_device``.
 
-    ``after`` is the last device of its bus, behind which a virtual function goes. Left out: quirks other than those
-    for DMA aliases, capabilities that are not modelled.
+    It goes where its address belongs, a virtual function behind the others on its bus, so that removing a device and
+    finding it again leads to the same state. Left out: the kernel appends it to the list of its bus, and to the end of
+    the list that shutdown walks; quirks other than those for DMA aliases, capabilities that are not modelled.
     """
     pci_group.pci_fixup_dma_alias(k, dev)
     _pci_init_capabilities(k, dev)
-    _insert(k, dev, after)
+    k.system.devices.append(dev)
     if k.has(changes.DEVICE_ADD_AT_SCAN):
         dev.match_driver = False
         base_core.device_add(k, dev)
@@ -69,19 +69,6 @@ def _pci_init_capabilities(k: Kernel, dev: PciDev) -> None:
         pci_power.pci_pm_power_up_and_verify_state(k, dev)
     if not k.has(changes.ACS_IN_DMA_CONFIGURE):
         pci_acs.pci_enable_acs(k, dev)
-
-
-def _insert(k: Kernel, dev: PciDev, after: PciDev | None) -> None:
-    """Put a device on the list behind ``after``, else where its address belongs, so that removing a device and finding
-    it again leads to the same state.
-
-    Left out: the kernel appends it to the list of its bus, and to the end of the list that shutdown walks.
-    """
-    devices = k.system.devices.as_tuple()
-    address = Bdf.parse(dev.bdf)
-    behind = (at for at, other in enumerate(devices) if not other.is_virtfn and Bdf.parse(other.bdf) > address)
-    at = next(behind, len(devices)) if after is None else devices.index(after) + 1
-    k.system.devices.replace((*devices[:at], dev, *devices[at:]))
 
 
 def pci_bus_add_device(k: Kernel, dev: PciDev) -> None:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from quiesce.kernel import base_core, base_dd, changes
 from quiesce.kernel.kernel import Kernel
-from quiesce.kernel.objects import PciDev
+from quiesce.kernel.objects import DeviceList, PciDev
 
 RESCAN_REMOVE_LOCK = "pci_rescan_remove_lock"
 
@@ -22,7 +22,7 @@ def pci_children(k: Kernel, dev: PciDev) -> tuple[PciDev, ...]:
     """
     if not dev.hw.is_bridge:
         return ()
-    return tuple(other for other in k.system.devices if other.hw.upstream is dev.hw)
+    return DeviceList(k.system.below.get(dev.hw, ())).as_tuple()
 
 
 def pci_stop_and_remove_bus_device(k: Kernel, dev: PciDev) -> None:

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 
 from quiesce.kernel import base_core, boot, iommu, irq
 from quiesce.kernel.amd_dev_data import AmdIommu, amd_vi
-from quiesce.kernel.dma_iova import dma_state
+from quiesce.kernel.dma_iova import DeviceMappings, dma_state
 from quiesce.kernel.files import FileTable
-from quiesce.kernel.intel_domain import vtd
+from quiesce.kernel.intel_domain import device_domain_list, vtd
 from quiesce.kernel.iommu_group import BLOCKED, IommuDomain, IommuGroup
-from quiesce.kernel.irq_desc import NR_LEGACY_IRQS, desc, genirq
+from quiesce.kernel.irq_desc import NR_LEGACY_IRQS, allocated_irqs, desc, genirq
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PciDev, System
 from quiesce.kernel.vfio import VfioGroup
@@ -30,26 +30,29 @@ from quiesce.machine.requester import all_requester_ids
 from quiesce.world import State
 
 KINDS = ("reboot", "kexec")
+CRASHED = "crashed"
+"""``System.phase`` between ``crash_kexec`` and the next kernel."""
 _OF_THE_SEARCH = ("windows_left", "faults_left")
 """Fields of System that are no belief of the kernel."""
 
 
 def shutdown(k: Kernel, how: str) -> None:
     """kernel/reboot.c, ``kernel_restart_prepare``; ``how`` is ``reboot`` or ``kexec``. Kept: ``kexec_in_progress`` is
-    set before the devices are shut down; interrupts stay on and handlers registered.
+    set before the devices are shut down; interrupts stay on and handlers registered; only one task at a time does it.
 
     Left out: notifiers, other CPUs, user space.
     """
     if how not in KINDS:
         raise ValueError(f"{how!r} is none of {', '.join(KINDS)}")
-    k.system.kexec_in_progress = how == "kexec"
-    base_core.device_shutdown(k)
-    k.system.phase = "shutdown"
+    with k.mutex("system_transition_mutex"):
+        k.system.kexec_in_progress = how == "kexec"
+        base_core.device_shutdown(k)
+        k.system.phase = "shutdown"
 
 
 def crash_kexec(k: Kernel) -> None:
-    """kernel/kexec_core.c, ``__crash_kexec``. Kept: nothing is shut down."""
-    k.system.phase = "shutdown"
+    """kernel/kexec_core.c, ``__crash_kexec``. Kept: nothing is shut down, and nothing of the old kernel runs again."""
+    k.system.phase = CRASHED
 
 
 def machine_restart(k: Kernel) -> None:
@@ -67,20 +70,23 @@ def machine_restart(k: Kernel) -> None:
 def start_second_kernel(k: Kernel) -> None:
     """arch/x86/kernel/machine_kexec_64.c and the next kernel's start. Kept: the hardware stays as it is, but the
     IO-APIC is masked and the IOMMU off; the next kernel believes nothing, takes interrupts before it has found any
-    device, and then enumerates. After a crash (no ``kexec_in_progress``) it lives in memory of its own, which no device
-    writes.
+    device, and then enumerates. After a crash it lives in memory of its own, which no device writes, and is made for
+    devices that still interrupt: nothing of that is a finding.
 
     Left out: drivers of the next kernel (bind them), tables that it takes over after a crash, VT-d before v5.5 (which
     is still on until the next kernel switches it off).
     """
-    if k.system.kexec_in_progress:
+    crashed = k.system.phase == CRASHED
+    if not crashed:
         _report_dma(k)
     _reset_interrupt_hardware(k)
     _reset_iommu_hardware(k)
     _forget_everything(k)
-    _early_interrupts(k)
+    _early_interrupts(k, expected=crashed)
+    k.alone = True
     boot.enumerate_all(k)
     iommu.iommu_init(k)
+    k.alone = False
     k.system.phase = "second"
     irq.settle(k)
 
@@ -100,7 +106,7 @@ def _report_dma(k: Kernel) -> None:
             k.find("memory/dma-into-next-kernel", why, "machine_kexec")
 
 
-def _early_interrupts(k: Kernel) -> None:
+def _early_interrupts(k: Kernel, *, expected: bool) -> None:
     """Let every device that runs, or has something to say, interrupt before the next kernel knows any device.
 
     A message finds no handler. A pin is masked, so that it waits for whoever sets up its line.
@@ -110,9 +116,12 @@ def _early_interrupts(k: Kernel) -> None:
             continue
         if interrupts.raise_interrupt(k.machine, fn) == interrupts.SENT:
             k.printk("emerg", "do_IRQ: No irq handler for vector")
-            why = f"{fn.bdf} still sends messages with vectors of the old kernel; it may send as many as it likes"
-            k.find("irq/msi-into-next-kernel", why, "start_kernel")
             interrupts.lapic(k.machine).pending.clear()
+            if not expected:
+                why = f"{fn.bdf} still sends messages with vectors of the old kernel; it may send as many as it likes"
+                k.find("irq/msi-into-next-kernel", why, "start_kernel")
+    if expected:
+        interrupts.lapic(k.machine).lost.clear()
 
 
 # -- what goes with the old kernel ---------------------------------------------------------------------------
@@ -122,7 +131,7 @@ def _reset_interrupt_hardware(k: Kernel) -> None:
     """``disable_IO_APIC`` and what the next kernel's set-up of the APICs and of interrupt remapping empties."""
     for gsi in interrupts.io_apic(k.machine).inputs:
         interrupts.pin_of(k.machine, gsi).delete()
-    for number in genirq(k).allocated:
+    for number in allocated_irqs(k):
         interrupts.irte(k.machine, number).delete()
     interrupts.lapic(k.machine).delete()
 
@@ -151,6 +160,7 @@ def _forget_everything(k: Kernel) -> None:
     for field in System.fields:
         if field.name not in _OF_THE_SEARCH:
             setattr(k.system, field.name, field.default)
+    k.system.devices.clear()
 
 
 def _beliefs(k: Kernel) -> Iterator[State]:
@@ -158,7 +168,8 @@ def _beliefs(k: Kernel) -> Iterator[State]:
     todo = list(_roots(k))
     while todo:
         obj = todo.pop()
-        if obj.path in seen or type(obj).__module__.startswith("quiesce.machine"):
+        gone = obj.mortal and not obj.exists
+        if gone or obj.path in seen or type(obj).__module__.startswith("quiesce.machine"):
             continue
         seen[obj.path] = obj
         todo += [value for _, item in obj.items() for value in _states(item)]
@@ -173,9 +184,10 @@ def _roots(k: Kernel) -> Iterator[State]:
     yield genirq(k)
     yield iommu.iommu_core(k)
     yield dma_state(k)
+    yield from (DeviceMappings.at(k, bdf) for bdf in k.machine.functions)
     yield FileTable.get(k.world, "files")
     yield from _iommu_driver(k)
-    for number in (*range(NR_LEGACY_IRQS), *genirq(k).allocated):
+    for number in (*range(NR_LEGACY_IRQS), *allocated_irqs(k)):
         yield desc(k, number)
     for bdf in k.machine.functions:
         path, number = f"pci/{bdf}", 1
@@ -188,6 +200,7 @@ def _roots(k: Kernel) -> Iterator[State]:
 def _iommu_driver(k: Kernel) -> Iterator[State]:
     if k.machine.iommu == "intel":
         yield vtd(k)
+        yield from device_domain_list(k)
     elif k.machine.iommu == "amd":
         yield amd_vi(k)
         for number, _ in enumerate(iommu_hw.units(k.machine)):

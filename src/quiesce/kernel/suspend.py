@@ -25,11 +25,17 @@ _Callback = Callable[[Kernel, PciDev], int]
 
 
 def suspend(k: Kernel) -> int:
-    """kernel/power/suspend.c. Kept: the phases and their order, and that a callback that fails brings back what was
-    suspended before it and ends the attempt.
+    """kernel/power/suspend.c. Kept: tasks are frozen from before the first phase until after the last, the phases and
+    their order, and that a callback that fails brings back what was suspended before it and ends the attempt.
 
-    Left out: freezing of tasks, asynchronous callbacks, the late and early phases, wake-up sources, suspend-to-idle.
+    Left out: kernel threads that are not frozen, asynchronous callbacks, the late and early phases, wake-up sources,
+    suspend-to-idle.
     """
+    with k.freezing():
+        return _suspend_devices_and_enter(k)
+
+
+def _suspend_devices_and_enter(k: Kernel) -> int:
     _dpm_prepare(k)
     done, error = _dpm_suspend(k, pci_driver.pci_pm_suspend, "suspend")
     if error:
@@ -54,9 +60,10 @@ def resume(k: Kernel) -> None:
     k.machine.power_cycle()
     k.system.phase = "running"
     devices = _prepared(k)
-    _dpm_resume_noirq(k, devices)
-    k.window("resume: interrupts on, devices not resumed")
-    _dpm_resume_end(k, devices)
+    with k.freezing():
+        _dpm_resume_noirq(k, devices)
+        k.window("resume: interrupts on, devices not resumed")
+        _dpm_resume_end(k, devices)
 
 
 def hibernation_snapshot(k: Kernel) -> int:
@@ -65,6 +72,11 @@ def hibernation_snapshot(k: Kernel) -> int:
 
     Left out: the image, powering off, and the kernel that loads it.
     """
+    with k.freezing():
+        return _freeze_and_thaw_devices(k)
+
+
+def _freeze_and_thaw_devices(k: Kernel) -> int:
     _dpm_prepare(k)
     done, error = _dpm_suspend(k, pci_driver.pci_pm_suspend, "freeze")
     if not error:

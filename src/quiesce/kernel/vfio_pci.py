@@ -341,7 +341,7 @@ def vfio_mmio(k: Kernel, vdev: VfioPciDevice) -> None:
     program gets a signal; before, the access reached a device that does not answer, which can stop the machine.
     """
     hw = vfio_intrs.pdev(vdev).hw
-    if hw.command & r.PCI_COMMAND_MEMORY or k.has(changes.VFIO_ZAPS_ON_MEMORY_OFF):
+    if not hw.present or hw.command & r.PCI_COMMAND_MEMORY or k.has(changes.VFIO_ZAPS_ON_MEMORY_OFF):
         return
     why = f"a program accesses the memory of {hw.bdf} while its decoding is off; some platforms stop the machine for it"
     k.find("vfio/access-while-decode-off", why, "vfio_pci_mmap")

@@ -258,6 +258,18 @@ class Function(State):
         return (self.msix_control & r.PCI_MSIX_FLAGS_QSIZE) + 1 if base else 0
 
     @property
+    def msi_limit(self) -> int:
+        """How many MSI vectors the function can have, from its description."""
+        base = self.find_capability(r.PCI_CAP_ID_MSI)
+        return 1 << ((self.config.static(base + r.PCI_MSI_FLAGS, 2) & r.PCI_MSI_FLAGS_QMASK) >> 1) if base else 0
+
+    @property
+    def msix_limit(self) -> int:
+        """The size of the MSI-X table, from the function's description."""
+        base = self.find_capability(r.PCI_CAP_ID_MSIX)
+        return (self.config.static(base + r.PCI_MSIX_FLAGS, 2) & r.PCI_MSIX_FLAGS_QSIZE) + 1 if base else 0
+
+    @property
     def msix_masked(self) -> bool:
         """Whether the function mask holds back all MSI-X vectors."""
         return bool(self.msix_control & r.PCI_MSIX_FLAGS_MASKALL)

@@ -30,10 +30,12 @@ the device because the pin may not be asserted."""
 
 
 class IoApic(State):
-    """The IO-APICs as one; path ``ioapic``. ``inputs`` never changes."""
+    """The IO-APICs as one; path ``ioapic``. What is declared without a Field never changes."""
 
     inputs: dict[int, tuple[Function, ...]]
     """IO-APIC input -> the functions wired to it."""
+    messages: int
+    """How many message interrupts there can be."""
 
 
 class IoApicPin(State):
@@ -108,7 +110,15 @@ def io_apic(m: Machine) -> IoApic:
 
 def gsi_top(m: Machine) -> int:
     """Return the number of IO-APIC inputs; interrupt numbers above them are free for messages."""
-    return max(FIRST_INPUTS, *(gsi + 1 for gsi in io_apic(m).inputs))
+    return max((FIRST_INPUTS, *(gsi + 1 for gsi in io_apic(m).inputs)))
+
+
+def message_capacity(m: Machine) -> int:
+    """Return how many message interrupts all functions together can have."""
+    apic = io_apic(m)
+    if "messages" not in vars(apic):
+        apic.messages = sum(max(fn.msi_limit, fn.msix_limit) for fn in m.functions.values())
+    return apic.messages
 
 
 def pin_of(m: Machine, gsi: int) -> IoApicPin:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, TypeVar, cast, overload
 
 from quiesce.world.hashing import encode
-from quiesce.world.state import Field, State
+from quiesce.world.state import Field, State, UseOfDeadObject
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -31,8 +31,11 @@ class _Bound:
         self._slot = slot
 
     def _items(self) -> tuple[object, ...]:
-        self._obj._check(self._name)
-        return cast("tuple[object, ...]", self._obj.world.read(self._slot))
+        obj = self._obj
+        read = obj.world.read
+        if obj.mortal and not read(obj.first):
+            raise UseOfDeadObject(obj.path, self._name)
+        return read(self._slot)  # type: ignore[no-any-return]
 
     def _store(self, items: tuple[object, ...]) -> None:
         self._obj._check(self._name)

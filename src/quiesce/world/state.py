@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Generic, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from quiesce.world.hashing import Value, encode
 from quiesce.world.world import World
@@ -40,14 +40,16 @@ class Field(Generic[T]):
     def __get__(self, obj: State | None, owner: type) -> Field[T] | T:
         if obj is None:
             return self
-        if obj.mortal:
-            obj._check(self.name)
-        return cast(T, obj.world.read(obj.first + self.index))
+        read, first = obj.world.read, obj.first
+        if obj.mortal and not read(first):
+            raise UseOfDeadObject(obj.path, self.name)
+        return read(first + self.index)  # type: ignore[no-any-return]
 
     def __set__(self, obj: State, value: T) -> None:
-        if obj.mortal:
-            obj._check(self.name)
-        obj.world.write(obj.first + self.index, value)
+        world, first = obj.world, obj.first
+        if obj.mortal and not world.read(first):
+            raise UseOfDeadObject(obj.path, self.name)
+        world.write(first + self.index, value)
 
 
 class State:

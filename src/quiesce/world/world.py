@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from types import FrameType
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -23,11 +24,19 @@ from quiesce.world.hashing import Value, salt_of, stable_hash
 T = TypeVar("T")
 
 
+MOST_MIXES = 1024
+"""How many changes of fingerprint one effect keeps."""
+
+
 class Read(NamedTuple):
     """A cell was read for the first time in a run: the run depends on ``value``."""
 
     cell: int
     value: Value
+
+
+_new_read = tuple.__new__
+"""Makes a Read out of its fields; the class itself takes three times as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,10 @@ class Delta:
     blind: tuple[tuple[int, Value], ...] = ()
     """Cells that a recorded run overwrote without having read them, with their new values: they may have held
     anything before, so what they did hold is kept by who applies the effect."""
+    held: Callable[[list[Value]], tuple[Value, ...]] = field(default=tuple, compare=False, repr=False)
+    """Returns what the blind cells hold."""
+    mixes: dict[tuple[Value, ...], int] = field(default_factory=dict, compare=False, repr=False)
+    """Change of fingerprint by what the blind cells held, as far as it was worked out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,7 @@ class Recording:
         """Note a first read of ``cell``."""
         if cell not in self.known:
             self.known.add(cell)
-            self.steps.append(Read(cell, value))
+            self.steps.append(_new_read(Read, (cell, value)))
 
     def note_write(self, cell: int) -> None:
         """Note that a cell is overwritten."""
@@ -129,6 +142,13 @@ class Recorder(Protocol):
         ...
 
 
+def _getter(cells: list[int]) -> Callable[[list[Value]], tuple[Value, ...]]:
+    """Return a function that takes these cells, in this order, out of all."""
+    if len(cells) > 1:
+        return itemgetter(*cells)
+    return lambda values: tuple([values[cell] for cell in cells])
+
+
 class World:
     """All state of one model, as cells; knows nothing of PCI."""
 
@@ -170,8 +190,9 @@ class World:
     def read(self, cell: int) -> Value:
         """Return the value of a cell."""
         value = self.cells[cell]
-        if self.recording is not None:
-            self.recording.note(cell, value)
+        recording = self.recording
+        if recording is not None:
+            recording.note(cell, value)
         return value
 
     def write(self, cell: int, value: Value) -> None:
@@ -252,7 +273,7 @@ class World:
         mix = 0
         for (cell, old), (_, new) in zip(before, after, strict=True):
             mix ^= self._hash(cell, old) ^ self._hash(cell, new)
-        return Delta(before, after, mix, overwritten)
+        return Delta(before, after, mix, overwritten, _getter([cell for cell, _ in overwritten]))
 
     def diff(self, mark: int) -> list[Change]:
         """Return what differs from ``mark``, sorted by object and field."""
@@ -277,11 +298,19 @@ class World:
 
     def mix_of(self, delta: Delta) -> int:
         """Return how ``delta`` changes the fingerprint in the present state."""
+        if not delta.blind:
+            return delta.mix
+        held = delta.held(self.cells)
+        known = delta.mixes.get(held)
+        if known is not None:
+            return known
         mix = delta.mix
-        for cell, value in delta.blind:
-            old = self.cells[cell]
+        for (cell, value), old in zip(delta.blind, held, strict=True):
             if old != value:
                 mix ^= self._hash(cell, old) ^ self._hash(cell, value)
+        if len(delta.mixes) >= MOST_MIXES:
+            delta.mixes.clear()
+        delta.mixes[held] = mix
         return mix
 
     def apply(self, delta: Delta) -> tuple[Value, ...]:
@@ -295,7 +324,7 @@ class World:
             cells[cell] = value
         if not delta.blind:
             return ()
-        overwritten = tuple([cells[cell] for cell, _ in delta.blind])
+        overwritten = delta.held(cells)
         for cell, value in delta.blind:
             cells[cell] = value
         return overwritten
