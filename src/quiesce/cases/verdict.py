@@ -10,7 +10,6 @@ from functools import partial
 from quiesce.cases.case import Case, Row
 from quiesce.cases.scenario import build, check_steps, long_form
 from quiesce.explore.model import Model, Step
-from quiesce.explore.parallel import search_in_parallel
 from quiesce.explore.replay import Played, replay
 from quiesce.explore.search import Bounds, Result, Search, Violation
 from quiesce.rules.registry import invariants
@@ -100,6 +99,8 @@ def _search(
         return make_search(case, bounds, first_only=first_only, progress=progress).run()
     build(case)
     limits = bounds or Bounds(depth=case.depth)
+    from quiesce.explore.parallel import search_in_parallel
+
     make = partial(make_search, case, limits, first_only=first_only)
     return search_in_parallel(make, jobs, limits.depth, first_only=first_only)
 

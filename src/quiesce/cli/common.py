@@ -7,9 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn, TypeVar
@@ -154,5 +152,8 @@ def in_parallel(work: Callable[[Item], Answer], items: Sequence[Item], jobs: int
     if jobs <= 1 or len(items) <= 1:
         yield from map(work, items)
         return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
     with ProcessPoolExecutor(min(jobs, len(items)), mp_context=get_context("spawn")) as pool:
         yield from pool.map(work, items)
