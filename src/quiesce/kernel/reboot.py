@@ -124,6 +124,22 @@ def _early_interrupts(k: Kernel, *, expected: bool) -> None:
         interrupts.lapic(k.machine).lost.clear()
 
 
+_NO_REFERENCE = frozenset(
+    [
+        "saved_config",
+        "regions",
+        "dma_alias_mask",
+        "driver",
+        "pci_driver",
+        "driver_override",
+        "reset_methods",
+        "loaded",
+        "dynids",
+    ]
+)
+"""Fields that are empty by default like a reference, and never hold one."""
+
+
 # -- what goes with the old kernel ---------------------------------------------------------------------------
 
 
@@ -172,11 +188,18 @@ def _beliefs(k: Kernel) -> Iterator[State]:
         if gone or obj.path in seen or type(obj).__module__.startswith("quiesce.machine"):
             continue
         seen[obj.path] = obj
-        todo += [value for _, item in obj.items() for value in _states(item)]
+        todo += [value for item in _references(obj) for value in _states(item)]
         if isinstance(obj, IommuGroup):
             todo.append(VfioGroup.get(k.world, f"vfio-{obj.path}"))
     configured = (k.system, iommu.iommu_core(k))
     return (obj for obj in seen.values() if obj not in configured)
+
+
+def _references(obj: State) -> Iterator[object]:
+    """Yield the fields that may lead to another object; what else an object holds goes unread with it."""
+    for item in obj.fields:
+        if (item.default is None or isinstance(item.default, tuple)) and item.name not in _NO_REFERENCE:
+            yield obj.world.read(obj.first + item.index)
 
 
 def _roots(k: Kernel) -> Iterator[State]:
