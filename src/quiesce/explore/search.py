@@ -303,7 +303,7 @@ class Outcomes:
     """The cells that decided so, as a bit mask."""
 
 
-Row: TypeAlias = list[Outcomes]
+Row: TypeAlias = tuple[Outcomes, ...]
 """What several memos gave in one state."""
 
 
@@ -317,13 +317,14 @@ class Reuse:
     def __init__(self, memos: Sequence[Memo]) -> None:
         self.memos = memos
         self._kept: dict[int, Row] = {}
+        self._rows: dict[Row, Row] = {}
         self._oldest = 0
         self._known: list[dict[tuple[Leaf, ...], Outcomes]] = [{} for _ in memos]
         self._stays: dict[Leaf, _Stays] = {}
 
     def keep(self, node: int, row: Row) -> None:
-        """Keep the row of a state for those that follow it."""
-        self._kept[node] = row
+        """Keep the row of a state for those that follow it; equal rows, of which there are many, are kept once."""
+        self._kept[node] = self._rows.setdefault(row, row)
 
     def row(self, parent: int, leaf: Leaf | None, arrive: Callable[[], None]) -> Row:
         """Return the row of the state to which ``leaf`` leads from ``parent``; ``arrive`` brings the world there and is
@@ -332,16 +333,16 @@ class Reuse:
         before = self._before(parent)
         if before is None or leaf is None:
             arrive()
-            return [self._look(number) for number in range(len(self.memos))]
+            return tuple([self._look(number) for number in range(len(self.memos))])
         stays = self._stays_over(leaf)
         changed = [number for number, outcomes in enumerate(before) if not stays(outcomes)]
         if not changed:
             return before
         arrive()
-        after = before.copy()
+        after = list(before)
         for number in changed:
             after[number] = self._look(number)
-        return after
+        return tuple(after)
 
     def _before(self, parent: int) -> Row | None:
         # States are looked at in the order of their parents, so that what lies before the parent is not needed again.

@@ -308,9 +308,10 @@ class World:
         for (cell, value), old in zip(delta.blind, held, strict=True):
             if old != value:
                 mix ^= self._hash(cell, old) ^ self._hash(cell, value)
-        if len(delta.mixes) >= MOST_MIXES:
-            delta.mixes.clear()
-        delta.mixes[held] = mix
+        if len(held) <= LONGEST_HELD:
+            if len(delta.mixes) >= MOST_MIXES:
+                delta.mixes.clear()
+            delta.mixes[held] = mix
         return mix
 
     def apply(self, delta: Delta) -> tuple[Value, ...]:
@@ -349,3 +350,7 @@ class World:
         if len(fixed) == 1 or self.recording is None:
             return fixed[0]
         return fixed[self.recording.choose(what, fixed)]
+
+
+LONGEST_HELD = 64
+"""Longer keys than that are not worth their memory."""
