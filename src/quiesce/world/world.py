@@ -23,9 +23,10 @@ from quiesce.world.hashing import Value, salt_of, stable_hash
 
 T = TypeVar("T")
 
-
 MOST_MIXES = 1024
 """How many changes of fingerprint one effect keeps."""
+LONGEST_HELD = 64
+"""Under how many overwritten values one is kept; longer keys are not worth their memory."""
 
 
 class Read(NamedTuple):
@@ -350,7 +351,3 @@ class World:
         if len(fixed) == 1 or self.recording is None:
             return fixed[0]
         return fixed[self.recording.choose(what, fixed)]
-
-
-LONGEST_HELD = 64
-"""Longer keys than that are not worth their memory."""
