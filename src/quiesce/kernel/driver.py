@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from errno import ENODEV
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class PciDriver:
     """The driver has pci_error_handlers with error_detected."""
 
     def probe(self, k: Kernel, dev: PciDev) -> int:
-        """Bind to the device."""
-        raise NotImplementedError
+        """Bind to the device; the base binds to none."""
+        return -ENODEV
 
     def remove(self, k: Kernel, dev: PciDev) -> None:
         """Let go of the device."""
