@@ -231,7 +231,7 @@ def parse_kernel(text: str, path: str = "kernel", place: str = "kernel set") -> 
     try:
         return kernel(words[0]).edited(added, removed)
     except UnknownKernel as error:
-        raise BadInput(path, place, str(error)) from None
+        raise BadInput(path, place, f"a kernel set that quiesce knows: {error}") from None
 
 
 def print_case(case: Case) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 COMMANDS = {
@@ -40,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
+        with suppress(BrokenPipeError):
+            print(usage(), flush=True)
         return 0 if words else BAD_INPUT
     if words[0] in ("-V", "--version"):
         from quiesce import __version__

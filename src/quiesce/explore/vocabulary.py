@@ -13,13 +13,12 @@ from quiesce.kernel import aer, base_dd, boot, hotplug, iommu, pci_sysfs, reboot
 from quiesce.kernel.driver import Operation
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PciDev
+from quiesce.kernel.pci_access import instances
 from quiesce.machine import pci_regs as r
 from quiesce.machine.function import Function
 from quiesce.machine.interrupts import raise_interrupt
 from quiesce.machine.topology import chain
 
-INSTANCES = 3
-"""How many structures of one slot are looked at: the present one and earlier ones that something still holds."""
 VFS = 2
 """How many virtual functions ``numvfs-on`` asks for, as far as the function has them."""
 GROUP_TYPES = ("identity", "DMA")
@@ -135,14 +134,6 @@ def device(k: Kernel, bdf: str) -> PciDev:
         if dev.registered:
             return dev
     raise NotNow
-
-
-def instances(k: Kernel, bdf: str) -> Iterator[PciDev]:
-    """Yield every living structure made for ``bdf``, those of removed devices included."""
-    for number in range(1, INSTANCES + 1):
-        dev = PciDev.get(k.world, f"pci/{bdf}" if number == 1 else f"pci/{bdf}~{number}")
-        if dev.exists:
-            yield dev
 
 
 def _boot(k: Kernel) -> None:

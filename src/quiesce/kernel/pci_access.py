@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from quiesce.kernel import changes
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import BusSlot, PciDev
 from quiesce.machine import pci_regs as r
 
+INSTANCES = 3
+"""How many structures of one slot are looked at: the present one and earlier ones that something still holds."""
 PCI_HEADER_BARS = {r.PCI_HEADER_TYPE_NORMAL: 6, r.PCI_HEADER_TYPE_BRIDGE: 2}
 
 
@@ -90,3 +94,12 @@ def pci_bars(dev: PciDev) -> tuple[tuple[int, str], ...]:
             found.append((number, "io" if is_io else "mem"))
         number += 2 if wide else 1
     return tuple(found)
+
+
+def instances(k: Kernel, bdf: str) -> Iterator[PciDev]:
+    """Yield every living structure made for a slot: the present device's, and those of removed ones that something
+    still holds."""
+    for number in range(1, INSTANCES + 1):
+        dev = PciDev.get(k.world, f"pci/{bdf}" if number == 1 else f"pci/{bdf}~{number}")
+        if dev.exists:
+            yield dev

@@ -17,6 +17,7 @@ from quiesce.kernel import changes
 from quiesce.kernel.irq_desc import desc, irq_alloc_desc, irq_free_desc
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PciDev
+from quiesce.kernel.pci_access import instances
 from quiesce.machine import interrupts
 
 # -- IO-APIC inputs ------------------------------------------------------------------------------------------
@@ -146,15 +147,19 @@ class LeakedPin(NamedTuple):
 
 def leaked_pins(k: Kernel) -> tuple[LeakedPin, ...]:
     """Return the inputs held by functions that no driver has and that are not enabled (in v4.3 and v4.4 an input
-    belongs to a bound driver, whether the function is enabled or not), and those that nobody holds any
-    more (rule ``leak/legacy-irq``). Kernels before ``irq_managed`` never gave an input back: they have none.
+    belongs to a bound driver, whether the function is enabled or not), and those that nobody holds any more (rule
+    ``leak/legacy-irq``). What a removed device still holds goes with its structure. Kernels before ``irq_managed``
+    never gave an input back: they have none.
     """
     if not k.has(changes.IRQ_MANAGED):
         return ()
-    holders = [(interrupts.gsi_of(k.machine, dev.hw), dev) for dev in k.system.devices if dev.irq_managed]
+    living = (dev for bdf in k.machine.functions for dev in instances(k, bdf))
+    holders = [(interrupts.gsi_of(k.machine, dev.hw), dev) for dev in living if dev.irq_managed]
     bound_only = k.has(changes.PCIBIOS_ALLOC_IRQ)
     leaks = [
-        LeakedPin(gsi, dev.bdf) for gsi, dev in holders if dev.driver is None and (bound_only or dev.enable_cnt <= 0)
+        LeakedPin(gsi, dev.bdf)
+        for gsi, dev in holders
+        if dev.registered and dev.driver is None and (bound_only or dev.enable_cnt <= 0)
     ]
     for gsi in interrupts.io_apic(k.machine).inputs:
         lost = desc(k, gsi).gsi_users - sum(held == gsi for held, _ in holders)
