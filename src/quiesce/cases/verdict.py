@@ -33,12 +33,12 @@ class Verdict:
     @property
     def positive(self) -> int:
         """States in which a watched rule is broken; never 0 when one is, though the life may lead to a known state."""
-        return self.result.bad or len(self.result.violations)
+        return self.result.bad
 
     @property
     def negative(self) -> int:
         """States in which none is."""
-        return max(self.result.states - self.result.bad, 0)
+        return self.result.states - self.result.bad
 
     @property
     def observation(self) -> str:

@@ -68,8 +68,8 @@ def _add(search: Search, path: Path, parent: int, number: int, picks: tuple[int,
     fingerprint = search.model.world.fingerprint ^ search.model.world.mix_of(leaf.delta)
     if leaf.result.crashed:
         fingerprint ^= hash_of_crash(leaf.result)
-    new = search.arrive(fingerprint, parent, number, leaf)
-    search.check_outputs(parent, number, leaf, new)
+    search.arrive(fingerprint, parent, number, leaf)
+    search.check_outputs(fingerprint, parent, number, leaf)
 
 
 def _leaf(search: Search, path: Path, number: int, picks: tuple[int, ...]) -> Leaf:

@@ -18,8 +18,8 @@ from quiesce.explore.search import Result, Search, Violation
 
 Path: TypeAlias = tuple[tuple[int, tuple[int, ...]], ...]
 """A life: event number and picks of each step."""
-Arrival: TypeAlias = tuple[int, Path, bool]
-"""Fingerprint of a state, a life that leads there, and whether its last step broke a watched rule."""
+Arrival: TypeAlias = tuple[int, Path]
+"""Fingerprint of a state and a life that leads there."""
 
 
 class Shard(Search):
@@ -50,8 +50,7 @@ class Shard(Search):
             return new
         if fingerprint not in self.sent:
             self.sent.add(fingerprint)
-            broken = any(self.watched(finding.rule) for finding in leaf.result.findings)
-            self.outbox[owner].append((fingerprint, (*self._life(parent), (number, leaf.picks)), broken))
+            self.outbox[owner].append((fingerprint, (*self._life(parent), (number, leaf.picks))))
         return False
 
     def _own(self, node: int) -> None:
@@ -80,13 +79,11 @@ class Shard(Search):
 
     def receive(self, arrivals: list[Arrival]) -> int:
         """Enter the states that the others found; returns how many states the next layer has here."""
-        for fingerprint, life, broken in sorted(arrivals):
+        for fingerprint, life in sorted(arrivals):
             if fingerprint not in self.seen:
                 self.seen.add(fingerprint)
                 node = self._follow(life)
                 self._own(node)
-                if broken:
-                    self.bad.add(node)
         self.layer, self.coming = self.coming, []
         return len(self.layer)
 
@@ -102,15 +99,15 @@ class Shard(Search):
             node = self.ghosts[key]
         return node
 
-    def close(self, last: str) -> Result:
-        """Return the part of the result that is found here."""
+    def close(self, last: str) -> tuple[Result, set[int]]:
+        """Return the part of the result that is found here, and the states in which a watched rule is broken."""
         if not last:
             deepest = [node for node in self.deepest if self.depths[node] == self.bounds.depth]
             self.result.bound = "depth" if any(self.has_events(node) for node in deepest) else ""
         self.go_to(0)
         result = self.sum_up()
         result.states = self.owned
-        return result
+        return result, self.bad
 
 
 @dataclass
@@ -182,12 +179,12 @@ def _layers(workers: list[_Worker], depth: int, first_only: bool) -> str:
     return ""
 
 
-def _merge(parts: list[Result], last: str, depth: int) -> Result:
-    total = Result()
+def _merge(answers: list[tuple[Result, set[int]]], last: str, depth: int) -> Result:
+    total = Result(bad=len(set().union(*(bad for _, bad in answers))))
+    parts = [part for part, _ in answers]
     for part in parts:
         total.states += part.states
         total.transitions += part.transitions
-        total.bad += part.bad
         total.runs += part.runs
         total.depth = max(total.depth, part.depth)
         total.seconds = max(total.seconds, part.seconds)

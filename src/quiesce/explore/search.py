@@ -97,6 +97,7 @@ class Search:
         self.leaves: list[Leaf | None] = [None]
         self.next = 0
         self.bad: set[int] = set()
+        """Fingerprints of states in which, or on a way into which, a watched rule is broken."""
         self._path = [0]
         self._overwritten: list[tuple[Any, ...]] = [()]
         self._begin = 0.0
@@ -190,9 +191,9 @@ class Search:
                     there = here ^ (world.mix_of(leaf.delta) if leaf.delta.blind else leaf.delta.mix)
                     if outcome.crashed:
                         there ^= hash_of_crash(outcome)
-                    new = self.arrive(there, node, number, leaf)
+                    self.arrive(there, node, number, leaf)
                     if outcome.outputs:
-                        self.check_outputs(node, number, leaf, new)
+                        self.check_outputs(there, node, number, leaf)
         return row
 
     def arrive(self, fingerprint: int, parent: int, number: int, leaf: Leaf) -> bool:
@@ -211,12 +212,11 @@ class Search:
         self.leaves.append(leaf)
         return len(self.parents) - 1
 
-    def check_outputs(self, node: int, number: int, leaf: Leaf, new: bool) -> None:
-        """Note which watched rules a transition broke; ``new``: it led to the state entered last."""
+    def check_outputs(self, fingerprint: int, node: int, number: int, leaf: Leaf) -> None:
+        """Note which watched rules a transition from ``node`` broke on the way to the state with the fingerprint."""
         for finding in leaf.result.findings:
             if self.watched(finding.rule):
-                if new:
-                    self.bad.add(len(self.parents) - 1)
+                self.bad.add(fingerprint)
                 self._violate(finding, self.depths[node] + 1, lambda: (*self.steps(node), self._step(number, leaf)))
 
     def _check_state(self, node: int) -> Row:
@@ -226,7 +226,8 @@ class Search:
             for found in outcomes.leaves:
                 for finding in found.result:
                     if self.watched(finding.rule):
-                        self.bad.add(node)
+                        self.go_to(node)
+                        self.bad.add(self.model.world.fingerprint)
                         self._violate(finding, self.depths[node], lambda: self.steps(node))
         return row
 
