@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from functools import partial
 from pathlib import Path
 
@@ -103,3 +105,47 @@ def test_a_checkpoint_of_another_search_is_refused(tmp_path: Path) -> None:
     save(search, tmp_path / "checkpoint")
     with pytest.raises(BadInput, match="same machine"):
         load(toy_search(windows=1), tmp_path / "checkpoint")
+
+
+def test_what_was_found_before_a_stop_is_kept(tmp_path: Path) -> None:
+    whole = toy_search().run()
+    first = toy_search()
+    first.bounds = Bounds(depth=8, states=15)
+    early = first.run()
+    assert early.violations
+    save(first, tmp_path / "checkpoint")
+    second = toy_search()
+    load(second, tmp_path / "checkpoint")
+    assert second.result.violations == early.violations
+    assert (second.run().bad, second.result.violations.keys()) == (whole.bad, whole.violations.keys())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"next": -1},
+        {"next": "x"},
+        {"states": [[-2, 0, []]]},
+        {"states": [[0, 99, []]]},
+        {"states": [["a", 0, []]]},
+        {"states": 7},
+        {"violations": [[1]]},
+        {"bad": None},
+    ],
+)
+def test_a_checkpoint_with_a_damaged_body_is_refused(tmp_path: Path, damage: dict[str, object]) -> None:
+    path = tmp_path / "checkpoint"
+    search = toy_search()
+    search.run()
+    save(search, path)
+    record = json.loads(gzip.decompress(path.read_bytes())) | damage
+    path.write_bytes(gzip.compress(json.dumps(record).encode()))
+    with pytest.raises(BadInput, match="what quiesce explore wrote"):
+        load(toy_search(), path)
+
+
+def test_a_choice_that_nothing_asks_for_is_told() -> None:
+    (played,) = replay(toy_model(), [Step("up a", (("no such thing", "x"),))])
+    assert played.unasked == (("no such thing", "x"),)
+    (plain,) = replay(toy_model(), [Step("up a")])
+    assert plain.unasked == ()

@@ -161,6 +161,9 @@ def _follow(case: Case, model: Model) -> Verdict:
         if stuck[0].outcome.waits:
             what += f": {stuck[0].outcome.waits}"
         return Verdict(case, case.kernel, NOT_UNDERSTOOD, None, result, (what, *verdict.missing))
+    unasked = [f"choice {what} = {option}, which nothing asks for" for one in played for what, option in one.unasked]
+    if unasked and verdict.first is None:
+        return Verdict(case, case.kernel, NOT_UNDERSTOOD, None, result, (*unasked, *verdict.missing))
     return verdict
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from quiesce.explore.memo import Leaf
-from quiesce.explore.search import Search, hash_of_crash
+from quiesce.explore.model import Step
+from quiesce.explore.search import Search, Violation, hash_of_crash
+from quiesce.kernel.kernel import Finding
 from quiesce.snapshot.errors import BadInput
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(search: Search, path: Path) -> None:
@@ -23,6 +26,11 @@ def save(search: Search, path: Path) -> None:
         "next": search.next,
         "transitions": search.result.transitions,
         "seconds": search.result.seconds,
+        "bad": sorted(search.bad),
+        "violations": [
+            (*asdict(one.finding).values(), [asdict(step) for step in one.steps], one.states, one.seconds)
+            for one in search.result.violations.values()
+        ],
         "states": [
             (parent, number, leaf.picks)
             for parent, number, leaf in zip(search.parents, search.numbers, search.leaves, strict=True)
@@ -42,12 +50,27 @@ def load(search: Search, path: Path) -> None:
     if record.get("events") != events or record.get("root") != search.model.world.fingerprint:
         raise BadInput(str(path), "head", "a checkpoint of the same machine, kernel, drivers and events")
     search.start_clock()
+    try:
+        _restore(search, path, record)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise BadInput(str(path), "states", f"what quiesce explore wrote ({type(error).__name__}: {error})") from None
+
+
+def _restore(search: Search, path: Path, record: dict[str, Any]) -> None:
     for parent, number, picks in record["states"]:
+        if not (0 <= parent < len(search.parents) and 0 <= number < len(search.model.memos)):
+            raise ValueError(f"no state {parent} or event {number}")
         _add(search, path, parent, number, tuple(picks))
     search.go_to(0)
+    if not 0 <= record["next"] <= len(search.parents):
+        raise ValueError(f"next state {record['next']}")
     search.next = record["next"]
-    search.result.transitions = record["transitions"]
-    search.result.seconds = record["seconds"]
+    search.bad = set(record["bad"])
+    search.result.transitions = int(record["transitions"])
+    search.result.seconds = float(record["seconds"])
+    for rule, why, function, steps, states, seconds in record["violations"]:
+        life = tuple(Step(step["event"], tuple((what, option) for what, option in step["choices"])) for step in steps)
+        search.result.violations[rule] = Violation(Finding(rule, why, function), life, states, seconds)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -167,6 +167,7 @@ class Script:
 
     def __init__(self, step: Step) -> None:
         self.left = list(step.choices)
+        """Choices of the step that have not been asked for yet; what is left at the end does not fit the model."""
         self.asked: Counter[str] = Counter()
         self.reads: set[int] = set()
         """Every cell that was read."""
@@ -188,9 +189,9 @@ class Script:
         """Return the option that the step names next, if it is asked for."""
         self.asked[what] += 1
         if self.left and self.left[0][0] == occurrence(what, self.asked[what]):
-            _, wanted = self.left.pop(0)
             for number, option in enumerate(options):
-                if str(option) == wanted:
+                if str(option) == self.left[0][1]:
+                    self.left.pop(0)
                     return number
         return 0
 

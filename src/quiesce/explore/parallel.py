@@ -113,7 +113,6 @@ class Shard(Search):
 @dataclass
 class _Worker:
     connection: Connection
-    layer: int = 1
     arrivals: list[Arrival] = field(default_factory=list)
 
 

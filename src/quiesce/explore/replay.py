@@ -29,6 +29,8 @@ class Played:
     """Writes, messages and findings in the order in which they came."""
     reads: frozenset[tuple[str, str]] = frozenset()
     """Object and field of everything the step looked at."""
+    unasked: tuple[tuple[str, str], ...] = ()
+    """Choices that the step names and that nothing asked for: the trace is of another model or kernel."""
 
 
 class _Outputs(list[Message | Finding]):
@@ -67,7 +69,8 @@ def replay(model: Model, steps: Iterable[Step]) -> list[Played]:
             script = Script(step)
             outcome = play(model, step, script)
             reads = frozenset(world.name_of(cell) for cell in script.reads)
-            played.append(Played(step, outcome, tuple(world.diff(mark)), _log(model, mark, outputs, outcome), reads))
+            log = _log(model, mark, outputs, outcome)
+            played.append(Played(step, outcome, tuple(world.diff(mark)), log, reads, tuple(script.left)))
             if outcome.crashed or not outcome.enabled:
                 break
     finally:

@@ -19,11 +19,6 @@ def _capability(dev: PciDev) -> int:
     return dev.hw.find_ext_capability(r.PCI_EXT_CAP_ID_SRIOV)
 
 
-def pci_num_vf(dev: PciDev) -> int:
-    """drivers/pci/iov.c. Kept: how many virtual functions are enabled."""
-    return dev.num_vfs
-
-
 def pci_sriov_get_totalvfs(dev: PciDev) -> int:
     """drivers/pci/iov.c. Kept: how many there can be, as far as the machine has them. Left out: a driver's limit."""
     return len(dev.hw.virtfns)

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from enum import Enum
 from hashlib import blake2b
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 Value: TypeAlias = Any
 """An int, bool, str, bytes, Enum, None, a State handle, or a tuple or frozenset of these."""
-
-
-class Named(Protocol):
-    """Anything that is named by a path instead of by its identity in memory."""
-
-    path: str
 
 
 def encode(value: Value) -> bytes:
