@@ -33,7 +33,7 @@ BINDS = {
 
 GONE = ("dma/", "devres/", "msi_desc/", "file/", "drm/", "vfio", "eventfd/")
 """Objects of which a driver may leave none behind."""
-MANAGED = {"ahci", "i2c_i801", "managed-intx"}
+MANAGED = {"ahci", "i2c_i801", "managed-intx", "uio_pci_generic"}
 KNOWN = {
     "i2c_i801": {"enable_cnt", "pinned", "irq_managed"},
     "legacy-intx": {"COMMAND"},

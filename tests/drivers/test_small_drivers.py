@@ -72,10 +72,17 @@ def test_uio_masks_until_user_space_unmasks() -> None:
 
 
 def test_uio_needs_an_interrupt_that_can_be_masked() -> None:
-    for words in ("conventional no-pin", "conventional no-intx-disable"):
-        k = booted("v6.12", PC.replace("00:07.0 conventional", f"00:07.0 {words}"), ["uio_pci_generic"])
-        assert bind(k, "uio_pci_generic", CONVENTIONAL) == -ENODEV
-        assert device(k, CONVENTIONAL).enable_cnt == 0
+    k = booted("v6.12", PC.replace("00:07.0 conventional", "00:07.0 conventional no-intx-disable"), ["uio_pci_generic"])
+    assert bind(k, "uio_pci_generic", CONVENTIONAL) == -ENODEV
+    assert device(k, CONVENTIONAL).enable_cnt == 0
+
+
+def test_uio_takes_a_device_without_interrupt_since_it_is_managed() -> None:
+    machine = PC.replace("00:07.0 conventional", "00:07.0 conventional no-pin")
+    for kernel, answer, managed in (("v5.12", -ENODEV, False), ("v5.13", 0, True)):
+        k = booted(kernel, machine, ["uio_pci_generic"])
+        assert bind(k, "uio_pci_generic", CONVENTIONAL) == answer
+        assert device(k, CONVENTIONAL).is_managed is managed
 
 
 def test_an_interface_goes_down_and_up() -> None:

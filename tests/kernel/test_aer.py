@@ -66,6 +66,24 @@ class TestRecovery:
         assert printed(k) == ["error_detected frozen", f"slot_reset while {state}", "resume", done]
         assert (nic.hw.engine, nic.error_state) == ("off", "normal")
 
+    @pytest.mark.parametrize(("version", "engine"), [("v6.17", "running"), ("v6.18", "off")])
+    def test_a_driver_that_asks_for_a_reset_gets_one(self, version: str, engine: str) -> None:
+        k, nic = prepared(version, Aware(error_detected=aer.NEED_RESET))
+        assert aer.pcie_do_recovery(k, nic, aer.NORMAL) == aer.RECOVERED
+        assert nic.hw.engine == engine
+
+    @pytest.mark.parametrize(("version", "engine"), [("v6.17", "off"), ("v6.18", "running")])
+    def test_whether_a_fatal_error_resets_the_link_before_mmio_enabled(self, version: str, engine: str) -> None:
+        class Looks(Aware):
+            def mmio_enabled(self, k: Kernel, dev: PciDev) -> str:
+                k.printk("info", f"mmio_enabled while {dev.hw.engine}")
+                return aer.RECOVERED
+
+        k, nic = prepared(version, Looks(error_detected=aer.CAN_RECOVER))
+        assert aer.pcie_do_recovery(k, nic, aer.FROZEN) == aer.RECOVERED
+        assert f"mmio_enabled while {engine}" in printed(k)
+        assert nic.hw.engine == "off"
+
     def test_an_error_of_the_port_itself_concerns_what_is_below(self) -> None:
         k, _ = prepared("v6.12", Aware())
         assert aer.pcie_do_recovery(k, device(k, PORT), aer.NORMAL) == aer.RECOVERED
@@ -89,7 +107,7 @@ class TestVeto:
         k, nic = prepared(version, Aware(), second=True)
         assert aer.pcie_do_recovery(k, nic, aer.FROZEN) == aer.DISCONNECT
         assert printed(k).count("error_detected perm_failure") == told
-        assert found(k) == rules
+        assert (found(k), nic.error_state) == (rules, "frozen")
 
     def test_no_veto_no_finding(self) -> None:
         k, nic = prepared("v6.17", Aware())

@@ -150,7 +150,7 @@ def test_proposals_that_keep_the_number(boot, change):
     assert dev.irq == vector
 
 
-@pytest.mark.parametrize(("version", "state"), [("v3.6", PCI_UNKNOWN), ("v7.0", PCI_UNKNOWN), ("v7.1", PCI_D0)])
+@pytest.mark.parametrize(("version", "state"), [("v3.6", PCI_UNKNOWN), ("v7.1", PCI_UNKNOWN), ("v7.2", PCI_D0)])
 def test_the_power_state_after_an_unbind(boot, version, state):
     k = boot(version, SMALL, Toy(on_probe=lambda k, dev: pci.pci_enable_device(k, dev)))
     dev = device(k, "00:02.0")
@@ -321,7 +321,7 @@ def test_bus_mastering_at_shutdown(boot, version, at_reboot, at_kexec):
     assert dev.hw.bus_master is not at_kexec
 
 
-@pytest.mark.parametrize(("version", "spared"), [("v3.12", True), ("v6.12", True), ("v7.1", False)])
+@pytest.mark.parametrize(("version", "spared"), [("v3.12", True), ("v6.12", True), ("v7.2", False)])
 def test_a_device_that_lost_its_driver_is_spared_even_for_kexec(boot, version, spared):
     _, dev = shut_down(boot, version, kexec=True, unbind=True)
     assert dev.hw.bus_master is spared

@@ -5,9 +5,10 @@ from __future__ import annotations
 from errno import EAGAIN, EINVAL, ENOTTY
 
 import pytest
+from drivertest import make
 from pci_machine import AHCI, NIC, PORT, SMBUS, believe, description, device, endpoint, found, make_kernel, printed
 
-from quiesce.kernel import msi, pci, pci_reset
+from quiesce.kernel import boot, msi, pci, pci_reset
 from quiesce.kernel.driver import PciDriver
 from quiesce.kernel.kernel import Crash, Kernel
 from quiesce.kernel.objects import PCI_D0, PCI_D3HOT, PciDev
@@ -32,10 +33,21 @@ def running(version: str) -> tuple[Kernel, PciDev]:
 class TestMethods:
     def test_what_each_device_supports(self) -> None:
         k = make_kernel("v6.1")
-        believe(k)
+        boot.boot(k)
         assert pci_reset.pci_reset_methods(k, device(k, NIC)) == ("flr", "pm", "bus")
         assert pci_reset.pci_reset_methods(k, device(k, AHCI)) == ()
         assert pci.pci_reset_function(k, device(k, SMBUS)) == -ENOTTY
+
+    @pytest.mark.parametrize(("version", "first", "second"), [("v5.14", (), ()), ("v5.15", ("bus",), ())])
+    def test_the_first_function_found_on_a_bus_lists_a_bus_reset_that_it_cannot_have(
+        self, version: str, first: tuple[str, ...], second: tuple[str, ...]
+    ) -> None:
+        text = "00:00.0 host-bridge\n00:01.0 pci-bridge bus=01\n01:01.0 conventional\n01:02.0 conventional"
+        k = make(version, text, [])
+        boot.boot(k)
+        assert pci_reset.pci_reset_methods(k, device(k, "0000:01:01.0")) == first
+        assert pci_reset.pci_reset_methods(k, device(k, "0000:01:02.0")) == second
+        assert pci.pci_reset_function(k, device(k, "0000:01:01.0")) == -ENOTTY
 
     def test_user_space_chooses(self) -> None:
         k = make_kernel("v6.1")
@@ -161,7 +173,7 @@ class TestBus:
         k.others.append(f"device_lock {PORT}")
         assert pci_reset.pci_reset_bus(k, device(k, PORT)) == result
 
-    @pytest.mark.parametrize(("version", "result"), [("v6.14", 0), ("v6.15", -ENOTTY)])
+    @pytest.mark.parametrize(("version", "result"), [("v6.14", 0), ("v6.15-rc2", -ENOTTY), ("v6.15", 0)])
     def test_a_device_whose_resets_were_switched_off(self, version: str, result: int) -> None:
         k, nic = running(version)
         pci_reset.reset_method_store(k, nic, ())

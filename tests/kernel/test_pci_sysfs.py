@@ -118,6 +118,12 @@ def test_an_override_leaves_the_bound_driver_alone_and_waits_for_the_lock(idle):
     assert pci_sysfs.bind_store(k, "other", dev) == 0
 
 
+def test_an_override_has_a_lock_of_its_own_since_v7_1(idle):
+    k = idle("v7.1", Toy())
+    with another_task(k, f"device_lock {BDF}"):
+        assert pci_sysfs.driver_override_store(k, device(k, "00:02.0"), "toy") == 0
+
+
 @pytest.mark.parametrize("version", ["v3.6", "v3.15", "v3.16", "v6.12"])
 def test_an_operator_can_bind_any_driver_to_any_device(idle, version):
     k = idle(version, Toy("net", ids=E1000E), Toy("disk", ids=AHCI))

@@ -216,9 +216,9 @@ class TestNextKernel:
         assert "do_IRQ: No irq handler for vector" in printed(k)
         assert not device(k, AHCI).hw.msi_enabled
 
-    @pytest.mark.parametrize(("version", "rules"), [("v7.0", ["memory/dma-into-next-kernel"]), ("v7.1", [])])
+    @pytest.mark.parametrize(("version", "rules"), [("v7.0", ["memory/dma-into-next-kernel"]), ("v7.2", [])])
     def test_an_unbound_device_keeps_bus_master_through_kexec(self, version: str, rules: list[str]) -> None:
-        """Its power state is unknown, and shutdown spares devices in unknown states (up to v7.0)."""
+        """Its power state is unknown, and shutdown spares devices in unknown states (up to v7.1)."""
         k = at_work(version)
         base_dd.device_release_driver(k, device(k, AHCI))
         reboot.shutdown(k, "kexec")

@@ -7,7 +7,7 @@ from errno import EACCES, EAGAIN, EBUSY, ENOENT
 import pytest
 from drivertest import INTEL, at_window, bind, booted, can, device, operate, rules, texts, unbind
 
-from quiesce.kernel import pci_sysfs, vfio_pci
+from quiesce.kernel import pci, pci_sysfs, vfio_pci
 from quiesce.kernel.kernel import Blocked, Crash, Kernel
 from quiesce.kernel.objects import PCI_D0, PCI_D3HOT
 
@@ -87,6 +87,20 @@ def test_opening_gives_up_while_the_device_is_locked() -> None:
     assert device(k, NVME).enable_cnt == 0
     k.others = []
     assert operate(k, "vfio-open", NVME) == 0
+
+
+@pytest.mark.parametrize(("version", "resets"), [("v6.19", True), ("v7.0", False)])
+def test_a_close_does_without_reset_while_the_bridge_is_locked(version: str, resets: bool) -> None:
+    k = opened(version, machine=KEEPS)
+    dev = device(k, NVME)
+    bridge = pci.upstream_bridge(k, dev)
+    assert bridge is not None
+    vdev = vfio_pci.vdev_of(k, dev)
+    assert vdev is not None
+    k.start_event()
+    k.others = [f"device_lock {bridge.bdf}"]
+    vfio_pci.vfio_pci_close(k, dev)
+    assert vdev.needs_reset is not resets
 
 
 @pytest.mark.parametrize("version", ["v4.0", "v6.12", "v7.3"])

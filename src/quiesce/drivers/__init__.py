@@ -16,6 +16,7 @@ from quiesce.drivers.nvme import Nvme
 from quiesce.drivers.pci_stub import PciStub
 from quiesce.drivers.pciback import PciBack
 from quiesce.drivers.pcieport import PciePort
+from quiesce.drivers.scripted import driver_class, shipped
 from quiesce.drivers.snd_hda_intel import SndHdaIntel
 from quiesce.drivers.teaching import TEACHING
 from quiesce.drivers.uio_pci_generic import UioPciGeneric
@@ -57,8 +58,12 @@ class UnknownDriver(ValueError):
 
 
 def all_drivers() -> dict[str, PciDriver]:
-    """Return every driver model by name."""
-    return {cls.name: cls() for cls in _CLASSES}
+    """Return every driver model by name: those written in Python, then the shipped scripts with names of their own."""
+    known: dict[str, PciDriver] = {cls.name: cls() for cls in _CLASSES}
+    for name, script in shipped().items():
+        if name not in known:
+            known[name] = driver_class(script)()
+    return known
 
 
 def models(names: Iterable[str]) -> dict[str, PciDriver]:

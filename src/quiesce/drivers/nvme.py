@@ -52,6 +52,7 @@ class Nvme(PciDriver):
         if msi.pci_alloc_irq_vectors(k, dev, 1, len(_QUEUES), ("msix", "msi", "intx")) < 0:
             pci.pci_disable_device(k, dev)
             return -ENODEV
+        pci.pci_save_state(k, dev)
         error = self._create_queues(k, dev)
         if error:
             self._disable(k, dev)

@@ -195,11 +195,13 @@ class IrqBeforeReady(Correct):
             return error
         k.window("irq-before-ready: handler registered, data not there")
         dev.drvdata[common.REGS] = True
-        if common.alloc_ring(k, dev, _BUFFER) and common.start_device(k, dev):
-            return 0
-        common.free_vectors(k, dev)
-        self.unmap(k, dev)
-        return -ENOMEM
+        error = -ENOMEM if not common.alloc_ring(k, dev, _BUFFER) else 0
+        if not error and not common.start_device(k, dev):
+            error = -EIO
+        if error:
+            common.free_vectors(k, dev)
+            self.unmap(k, dev)
+        return error
 
 
 class LateUnmap(Correct):

@@ -6,17 +6,27 @@ from collections.abc import Mapping
 from errno import ENODEV, ENOMEM
 
 from quiesce.drivers import common
-from quiesce.kernel import irq, pci
+from quiesce.kernel import changes, devres, irq, pci, pci_devres
 from quiesce.kernel.driver import DeviceId, Operation, PciDriver
 from quiesce.kernel.kernel import IRQ_HANDLED, IRQ_NONE, IrqHandler, Kernel
 from quiesce.kernel.objects import IrqAction, PciDev
 from quiesce.machine import pci_regs as r
 
+_REGISTERED = "devm_uio_unregister_device"
+
+
+def _unregister(k: Kernel, dev: PciDev) -> None:
+    dev.drvdata[common.READY] = False
+    if dev.irq:
+        irq.free_irq(k, dev.irq, dev)
+
+
+devres.RELEASE[_REGISTERED] = lambda k, dev, node: _unregister(k, dev)
+
 
 class UioPciGeneric(PciDriver):
     """Kept: INTx, masked in COMMAND by the handler until user space unmasks it there; no probe without an interrupt
-    that can be masked so. Left out: that newer kernels manage the enable and bind devices without interrupt, sysfs
-    files.
+    that can be masked so, but since v5.13 without any interrupt, and all of it managed. Left out: sysfs files.
     """
 
     name = "uio_pci_generic"
@@ -25,27 +35,40 @@ class UioPciGeneric(PciDriver):
 
     def probe(self, k: Kernel, dev: PciDev) -> int:
         """``probe``."""
+        if k.has(changes.UIO_PCI_MANAGED):
+            return self._probe_managed(k, dev)
         error = pci.pci_enable_device(k, dev)
         if error:
             return error
-        error = self._register(k, dev)
+        error = -ENODEV if not dev.irq else self._register(k, dev)
         if error:
             pci.pci_disable_device(k, dev)
-        else:
-            dev.drvdata[common.READY] = True
+        return error
+
+    def _probe_managed(self, k: Kernel, dev: PciDev) -> int:
+        error = pci_devres.pcim_enable_device(k, dev) or self._register(k, dev)
+        if not error:
+            devres.devres_add(k, dev, devres.devres_alloc(k, dev, _REGISTERED))
         return error
 
     def _register(self, k: Kernel, dev: PciDev) -> int:
-        if not dev.irq or not pci.pci_intx_mask_supported(k, dev):
+        if dev.irq and not pci.pci_intx_mask_supported(k, dev):
             return -ENODEV
         if not k.alloc("uio_pci_generic_dev"):
             return -ENOMEM
-        return irq.request_irq(k, dev.irq, IrqAction(self.name, "uio_pci_generic.interrupt", dev, shared=True))
+        error = 0
+        if dev.irq:
+            action = IrqAction(self.name, "uio_pci_generic.interrupt", dev, shared=True)
+            error = irq.request_irq(k, dev.irq, action)
+        if not error:
+            dev.drvdata[common.READY] = True
+        return error
 
     def remove(self, k: Kernel, dev: PciDev) -> None:
-        """``remove``; it does not stop the device, which only user space knows how to."""
-        del dev.drvdata[common.READY]
-        irq.free_irq(k, dev.irq, dev)
+        """``remove``, up to v5.12; it does not stop the device, which only user space knows how to."""
+        if k.has(changes.UIO_PCI_MANAGED):
+            return
+        _unregister(k, dev)
         pci.pci_disable_device(k, dev)
 
     def handlers(self) -> Mapping[str, IrqHandler]:

@@ -35,7 +35,8 @@ _ERRORS_AT_ITSELF = (
 
 def pcie_do_recovery(k: Kernel, dev: PciDev, state: str) -> str:
     """drivers/pci/pcie/err.c. Kept: who is affected, the votes and the veto of a function whose driver, or lack of one,
-    has no ``error_detected``; the reset of the link for a frozen channel; the order of the callbacks; the outcome.
+    has no ``error_detected``; the reset of the link for a frozen channel, before ``mmio_enabled`` up to v6.17, and for
+    any driver that asks for it from v6.18 on; the order of the callbacks; the outcome.
 
     Drivers take part by methods named like the callbacks (``error_detected(k, dev, state)``, ``mmio_enabled``,
     ``slot_reset``, ``resume_after_error``), each optional; ``error_handlers`` says that there is an ``error_detected``.
@@ -47,11 +48,13 @@ def pcie_do_recovery(k: Kernel, dev: PciDev, state: str) -> str:
     vote = CAN_RECOVER
     for below in affected:
         vote = _merge(vote, _report_error_detected(k, below, state))
-    if state == FROZEN and not _reset_link(k, bridge):
-        k.printk("warn", f"pcieport {bridge.bdf}: AER: subordinate device reset failed")
+    on_request = k.has(changes.AER_RESETS_ON_REQUEST)
+    if state == FROZEN and not on_request and not _reset_link(k, bridge):
         return _failed(k, bridge, affected)
     if vote == CAN_RECOVER:
         vote = _report(k, affected, "mmio_enabled")
+    if on_request and (vote == NEED_RESET or state == FROZEN) and not _reset_link(k, bridge):
+        return _failed(k, bridge, affected)
     if vote == NEED_RESET:
         vote = _report(k, affected, "slot_reset", normal=k.has(changes.AER_NORMAL_BEFORE_SLOT_RESET))
     if vote != RECOVERED:
@@ -132,16 +135,20 @@ def _reset_link(k: Kernel, bridge: PciDev) -> bool:
     if not bridge.hw.is_bridge:
         return True
     with pci_dev_lock(k, bridge):
-        return pci_bridge_secondary_bus_reset(k, bridge) == 0
+        works = pci_bridge_secondary_bus_reset(k, bridge) == 0
+    if not works:
+        k.printk("warn", f"pcieport {bridge.bdf}: AER: subordinate device reset failed")
+    return works
 
 
 def _failed(k: Kernel, bridge: PciDev, affected: tuple[PciDev, ...]) -> str:
-    """Kept: v6.18+ tells the drivers; before, one that was told of a frozen channel never hears how it ended."""
+    """Kept: v6.18+ tells the drivers; before, one that was told of a frozen channel never hears how it ended. The
+    channel's state stays as it was in either.
+    """
     for dev in affected:
         driver = _driver(k, dev)
         told = driver is not None and driver.error_handlers
         if k.has(changes.AER_TELLS_ON_FAILURE):
-            dev.error_state = PERM_FAILURE
             if driver is not None and told:
                 with base_core.device_lock(k, dev):
                     _error_detected(k, driver, dev, PERM_FAILURE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from quiesce.kernel import changes
 from quiesce.kernel.amd_dev_data import AmdDevData, find_dev_data, ivrs_alias, last_alias
 from quiesce.kernel.iommu_group import IommuGroup, iommu_group_alloc, iommu_group_ref_get
-from quiesce.kernel.kernel import Kernel
+from quiesce.kernel.kernel import Crash, Kernel
 from quiesce.kernel.objects import PciDev
 from quiesce.kernel.pci_access import pci_dev_of
 from quiesce.kernel.pci_acs import acs_path_root, pci_acs_enabled, pci_multifunction
@@ -20,10 +20,32 @@ def device_group(k: Kernel, dev: PciDev) -> IommuGroup:
     ``amd_iommu_device_group``). Proposals come first: they are about aliases, and leave the rest to what the kernel
     has.
     """
+    if k.has(changes.SWITCH_ALIAS_DEREF):
+        dev = _named_by_alias(k, dev)
     found = _proposed_group(k, dev)
     if found is not None:
         return found
     return pci_device_group(k, dev) if k.has(changes.CENTRAL_GROUP_LOOKUP) else _own_search(k, dev)
+
+
+def _named_by_alias(k: Kernel, dev: PciDev) -> PciDev:
+    """The instrumented kernel with its switch ``alias-deref``: the function behind the alias takes the place of the
+    device; nobody asks whether it is there.
+    """
+    alias = ivrs_alias(k, dev.hw.bdf)
+    named = pci_dev_of(k, str(alias))
+    if named is None:
+        raise _no_function_at(k, dev, alias, "pci_device_group")
+    return named
+
+
+def _no_function_at(k: Kernel, dev: PciDev, alias: Bdf, function: str) -> Crash:
+    return k.crash(
+        "iommu/alias-without-device",
+        "BUG: unable to handle kernel NULL pointer dereference",
+        f"the IVRS table says that {dev.bdf} sends as {alias}, where no device is; the lookup gave NULL and is used",
+        function,
+    )
 
 
 # -- proposals ---------------------------------------------------------------------------------------------------
@@ -108,12 +130,7 @@ def _missing_alias(k: Kernel, dev: PciDev, alias: Bdf) -> PciDev:
     proposals = (changes.AMD_ALIAS_SELF, changes.AMD_ALIAS_TABLE_WALK, changes.IOMMU_GROUP_BUS_PRIVATE)
     if any(k.has(change) for change in proposals):
         return dev
-    raise k.crash(
-        "iommu/alias-without-device",
-        "BUG: unable to handle kernel NULL pointer dereference",
-        f"the IVRS table says that {dev.bdf} sends as {alias}, where no device is; the lookup gave NULL and is used",
-        "iommu_init_device",
-    )
+    raise _no_function_at(k, dev, alias, "iommu_init_device")
 
 
 def _init_iommu_group(k: Kernel, dev: PciDev, alias: Bdf) -> IommuGroup:

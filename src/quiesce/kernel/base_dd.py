@@ -43,6 +43,8 @@ def _leftovers_forbid(k: Kernel, dev: PciDev) -> bool:
     """Report devres that the previous driver left behind; whether the kernel refuses to probe (v5.6+)."""
     kinds = ", ".join(node.kind for node in dev.devres)
     refuses = k.has(changes.PROBE_REFUSES_LEFTOVER_DEVRES)
+    if k.has(changes.SWITCH_IRQ_ZEROED):
+        dev.irq = 0
     if refuses:
         dev_printk(k, "crit", dev, "Resources present before probing")
     else:

@@ -3,6 +3,8 @@ area, what it does. Code asks ``kernel.has(changes.NAME)`` and never a version n
 
 An entry without a commit id (its hash could not be established) or a fix that was proposed and never merged has a
 slug for an id. The second word is the first tag that contains it; ``vX.Y`` alone means after the last -rc.
+
+Switches at the end belong to the instrumented kernel of the testbed and to no mainline kernel.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from quiesce.kernel.kernelset import find as find
 from quiesce.kernel.kernelset import kernel as kernel
 from quiesce.kernel.kernelset import merged as _merged
 from quiesce.kernel.kernelset import proposed as _proposed
+from quiesce.kernel.kernelset import switch as _switch
 from quiesce.kernel.kernelset import version_key as version_key
 from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS
 
@@ -145,6 +148,9 @@ PROBE_REFUSES_LEFTOVER_DEVRES = _merged(
 BUS_DMA_CLEANUP = _merged("25f3bcfc54bc", "v5.19-rc1", "driver core", "bus dma_cleanup callback")
 DEVICE_DEL_RELEASES_DEVRES = _merged("699fb50d9903", "v6.6-rc1", "driver core", "devres released in device_del()")
 DRIVER_OVERRIDE = _merged("782a985d7af2", "v3.16-rc1", "PCI core", "pci_dev.driver_override")
+DRIVER_OVERRIDE_OWN_LOCK = _merged(
+    "10a4206a2401", "v7.1-rc1", "PCI core", "driver_override is the driver core's and has a lock of its own"
+)
 SRIOV_AUTOPROBE = _merged("0e7df22401a3", "v4.12-rc1", "PCI SR-IOV", "sriov_drivers_autoprobe")
 VTD_CORE_DEFAULT_DOMAINS = _merged(
     "fa954e683178", "v5.3-rc1", "iommu/vt-d", "VT-d default domains come from iommu core"
@@ -202,6 +208,9 @@ VFIO_INTX_HANDLER_LIVES_WITH_MODE = _merged(
     "18c198c96a81", "v6.9-rc1", "vfio-pci", "INTx handler lives as long as INTx mode"
 )
 VFIO_VF_PRIVATE_SET = _merged("e908f58b6beb", "v6.17-rc1", "vfio-pci", "VFs get a private dev_set")
+VFIO_CLOSE_LOCKS_BRIDGE = _merged(
+    "962ae6892d8b", "v7.0-rc1", "vfio-pci", "the reset at close also needs the lock of the bridge above"
+)
 VFIO_INTX_UNLAZY = _merged("8b9f128947dd", "v6.18-rc1", "vfio-pci", "lazy disable switched off for exclusive INTx")
 RESCAN_REMOVE_LOCK = _merged("9d16947b7583", "v3.14-rc1", "PCI hotplug", "one lock for PCI rescan and removal")
 DISCONNECT_WITHOUT_LOCK = _merged(
@@ -219,7 +228,22 @@ BUS_LOCK_LOCKS_BRIDGE = _merged("a4e772898f8b", "v6.11-rc1", "PCI reset", "pci_b
 BUS_RESET_NEEDS_RESET_METHOD = _merged(
     "479380efe162", "v6.15-rc1", "PCI reset", "bus reset refused when reset_method is empty"
 )
+REVERT_BUS_RESET_NEEDS_RESET_METHOD = _merged(
+    "bc0b828ef6e5", "v6.15-rc3", "PCI reset", "revert of 479380efe162", undoes="479380efe162"
+)
+REMOVE_KEEPS_POWER_STATE = _merged(
+    "d462c8e89e84", "v7.2-rc1", "PCI core", "a removed driver no longer leaves its device in PCI_UNKNOWN"
+)
+UIO_PCI_MANAGED = _merged(
+    "uio-pci-managed", "v5.13-rc1", "uio", "uio_pci_generic is managed, and binds devices without an interrupt too"
+)
 D0_AT_INIT = _merged("4d4c10f763d7", "v6.16-rc1", "PCI PM", "devices put in D0 at init")
+AER_RESETS_ON_REQUEST = _merged(
+    "d0a2dee7d458",
+    "v6.18-rc1",
+    "PCI/AER",
+    "the link is reset when a driver asks for it, and for fatal errors after mmio_enabled",
+)
 AER_TELLS_ON_FAILURE = _merged("9011f0667c93", "v6.18-rc1", "PCI/AER", "drivers are told when recovery fails")
 AER_NORMAL_BEFORE_SLOT_RESET = _merged(
     "45bc82563d55", "v6.18-rc1", "PCI/AER", "error_state back to normal before slot_reset"
@@ -294,9 +318,6 @@ ENABLE_UPSTREAM_BRIDGE = _merged(
 )
 NUMVFS_STORE_DEVICE_LOCK = _merged(
     "numvfs-device-lock", "v4.13-rc1", "PCI SR-IOV", "writing sriov_numvfs takes the device lock"
-)
-REMOVE_KEEPS_POWER_STATE = _merged(
-    "remove-keeps-power-state", "v7.1", "PCI core", "a removed driver no longer leaves its device in PCI_UNKNOWN"
 )
 VFIO_TRY_RESET = _merged(
     "vfio-try-reset",
@@ -389,6 +410,17 @@ VTD_UNMAP_AT_REMOVAL = _proposed(
 VTD_DEFER_TEARDOWN = _proposed(
     "vtd-defer-teardown", "iommu/vt-d", "the domain stays until the driver's last mapping is gone"
 )
+
+# Switches of the instrumented kernel whose fault no mainline change brings back in that kernel, because the code around
+# it has gone. They stand for what the patched code does, and are in no kernel set that does not name them.
+SWITCH_IRQ_ZEROED = _switch("switch-irq-zeroed", "PCI core", "a probe that fails or is refused sets pci_dev.irq to 0")
+SWITCH_ALIAS_DEREF = _switch(
+    "switch-alias-deref", "iommu/amd", "the function that an IVRS alias names is taken for the device, there or not"
+)
+SWITCH_NO_DATA = _switch(
+    "switch-no-data", "dma-mapping", "a device at an address that VT-d has released once can map nothing"
+)
+SWITCH_UNMAP_BUG = _switch("switch-unmap-bug", "dma-mapping", "an unmap by a device that VT-d has released is a BUG_ON")
 
 # Entries of the quirk tables, each a change of its own.
 for _quirk in (*ACS_QUIRKS, *DMA_ALIAS_QUIRKS):

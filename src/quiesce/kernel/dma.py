@@ -73,6 +73,8 @@ def dma_map_single(k: Kernel, dev: PciDev, tag: str) -> DmaMapping | None:
     """kernel/dma/mapping.c. Kept: the mapping can fail, for want of addresses or because the device is in no domain of
     the DMA API; None then. May be called in any context.
     """
+    if _has_no_data(k, dev):
+        return None
     if k.may_fail(f"dma_map_single of {tag}"):
         return None
     return _map(k, dev, tag, coherent=False)
@@ -80,9 +82,20 @@ def dma_map_single(k: Kernel, dev: PciDev, tag: str) -> DmaMapping | None:
 
 def dma_alloc_coherent(k: Kernel, dev: PciDev, tag: str, gfp: Gfp = Gfp.KERNEL) -> DmaMapping | None:
     """kernel/dma/mapping.c ``dma_alloc_attrs``. Kept: memory that can fail, mapped like any other; None on failure."""
+    if _has_no_data(k, dev):
+        return None
     if not k.alloc(f"dma_alloc_coherent of {tag}", gfp):
         return None
     return _map(k, dev, tag, coherent=True)
+
+
+def _has_no_data(k: Kernel, dev: PciDev) -> bool:
+    """The instrumented kernel with its switch ``no-data``: nothing can be mapped at an address released before."""
+    if not (k.has(changes.SWITCH_NO_DATA) and dev.iommu_attached and str(dev.hw.bdf) in intel_iommu.vtd(k).released):
+        return False
+    why = f"{dev.bdf} had been released before; what is there now counts as having no data and cannot map anything"
+    k.find("iommu/device-without-data", why, "dma_map_page_attrs")
+    return True
 
 
 def _map(k: Kernel, dev: PciDev, tag: str, coherent: bool) -> DmaMapping | None:
@@ -126,6 +139,7 @@ def dma_unmap_single(k: Kernel, dev: PciDev, mapping: DmaMapping) -> None:
     """kernel/dma/mapping.c. Kept: **the way is chosen anew**, by what the device is now, not by how the mapping was
     made.
     """
+    _check_domain_left(k, dev, "dma_unmap_page_attrs")
     _unmap(k, dev, mapping, "iommu_dma_unmap_page")
     _forget(k, dev, mapping)
 
@@ -134,6 +148,7 @@ def dma_free_coherent(k: Kernel, dev: PciDev, mapping: DmaMapping) -> None:
     """kernel/dma/mapping.c ``dma_free_attrs``. Kept: not with interrupts off; unmapped; the memory freed. Since v5.5
     the direct way computes which pages to free from the address that the device used, and takes an IOVA for one.
     """
+    _check_domain_left(k, dev, "dma_free_attrs")
     if k.irqs_off:
         why = f"{mapping.tag} of {dev.bdf} is freed with interrupts off; freeing may have to sleep"
         k.warn("WARNING: at kernel/dma/mapping.c dma_free_attrs", "context/dma-free-irqs-off", why, "dma_free_attrs")
@@ -143,6 +158,19 @@ def dma_free_coherent(k: Kernel, dev: PciDev, mapping: DmaMapping) -> None:
         why = f"{mapping.tag} of {dev.bdf} is freed by its IOVA {mapping.iova:#x}, taken for a physical address"
         k.find("memory/free-wrong-pages", why, "dma_direct_free")
     _forget(k, dev, mapping)
+
+
+def _check_domain_left(k: Kernel, dev: PciDev, function: str) -> None:
+    """The instrumented kernel with its switch ``unmap-bug``: BUG_ON for a device that was released and has no group."""
+    if not (k.has(changes.SWITCH_UNMAP_BUG) and str(dev.hw.bdf) in intel_iommu.vtd(k).released):
+        return
+    if dev.iommu_group is None:
+        raise k.crash(
+            "iommu/unmap-without-domain",
+            "kernel BUG at kernel/dma/mapping.c!",
+            f"a mapping of {dev.bdf} is given back after the device has left its domain",
+            function,
+        )
 
 
 def _forget(k: Kernel, dev: PciDev, mapping: DmaMapping) -> None:

@@ -21,7 +21,7 @@ from quiesce.machine import iommu as hardware
 from quiesce.machine import topology
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.dmar import Rmrr
-from quiesce.world import Field, State, StateList
+from quiesce.world import Field, State, StateList, StateSet
 
 
 class DeviceDomainInfo(State):
@@ -48,6 +48,8 @@ class VtdState(State):
     aliases: StateList[DeviceDomainInfo] = StateList()
     """Entries of the driver's list for ids that are no function of the machine. Those of functions are found by their
     address, so that what happens to one device does not depend on which others are on the list."""
+    released: StateSet[str] = StateSet()
+    """Addresses of devices that were released, which only the instrumented kernel's switches remember."""
     si_domain: Field[IommuDomain | None] = Field(None)
     """The static identity domain (up to v5.2; later one of the core's)."""
 

@@ -189,6 +189,8 @@ def release_device(k: Kernel, dev: PciDev) -> None:
     """drivers/iommu/intel/iommu.c, v5.8+. Kept: the device leaves its domain, its data goes, and so do its DMA
     operations. The flag of v6.12+ is not the driver's to clear.
     """
+    if k.has(changes.SWITCH_NO_DATA) or k.has(changes.SWITCH_UNMAP_BUG):
+        vtd(k).released.add(str(dev.hw.bdf))
     if _let_go(k, dev):
         dev.dma_ops = None
     info = get_info(dev)

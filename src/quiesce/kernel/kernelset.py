@@ -16,7 +16,7 @@ class Change:
 
     id: str
     since: str | None
-    """First mainline tag with it; None for a proposal that was never merged."""
+    """First mainline tag with it; None for a proposal that was never merged and for a switch."""
     subsystem: str
     subject: str
     undoes: str = ""
@@ -34,6 +34,13 @@ def merged(id: str, since: str, subsystem: str, subject: str, undoes: str = "") 
 def proposed(id: str, subsystem: str, subject: str) -> Change:  # noqa: A002
     """Enter a fix that was proposed and never merged in this form."""
     return _ALL.setdefault(id, Change(id, None, subsystem, subject))
+
+
+def switch(id: str, subsystem: str, subject: str) -> Change:  # noqa: A002
+    """Enter a fault that the instrumented kernel brings back by its effect alone: no mainline code, in no tag."""
+    return _ALL.setdefault(
+        id, Change(id, None, subsystem, f"switch of the instrumented kernel, effect only: {subject}")
+    )
 
 
 class UnknownKernel(ValueError):

@@ -74,6 +74,8 @@ def pci_device_probe(k: Kernel, name: str, dev: PciDev) -> int:
     get_device(k, dev, BOUND)
     error = _pci_call_probe(k, name, dev)
     if error:
+        if k.has(changes.SWITCH_IRQ_ZEROED):
+            dev.irq = 0
         x86_irq.pcibios_free_irq(k, dev)
         put_device(k, dev, BOUND)
     return error
@@ -104,7 +106,7 @@ def _pci_call_probe(k: Kernel, name: str, dev: PciDev) -> int:
 
 def pci_device_remove(k: Kernel, dev: PciDev) -> None:
     """drivers/pci/pci-driver.c. Kept: the driver's remove, the legacy interrupt given back (hooks), virtual functions
-    left on are only complained about, **a device in D0 becomes PCI_UNKNOWN (up to v7.0)**, the bound driver's
+    left on are only complained about, **a device in D0 becomes PCI_UNKNOWN (up to v7.1)**, the bound driver's
     reference. The core disables nothing and frees nothing.
 
     Left out: runtime PM.

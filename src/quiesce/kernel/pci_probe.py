@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from quiesce.kernel import base_core, base_dd, changes, msi, pci, pci_acs, pci_group, pci_power
+from quiesce.kernel import base_core, base_dd, changes, msi, pci, pci_acs, pci_group, pci_power, pci_reset
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PCI_UNKNOWN, PciDev
 from quiesce.kernel.pci_access import pci_dev_of, pci_read_config, pci_write_config
@@ -69,6 +69,7 @@ def _pci_init_capabilities(k: Kernel, dev: PciDev) -> None:
         pci_power.pci_pm_power_up_and_verify_state(k, dev)
     if not k.has(changes.ACS_IN_DMA_CONFIGURE):
         pci_acs.pci_enable_acs(k, dev)
+    pci_reset.pci_init_reset_methods(k, dev)
 
 
 def pci_bus_add_device(k: Kernel, dev: PciDev) -> None:

@@ -5,7 +5,7 @@ Every function returns 0 or a negative errno, as the write does.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from errno import EBUSY, EIO, ENODEV, ENOENT, ERANGE
 from typing import Protocol, runtime_checkable
 
@@ -75,12 +75,12 @@ def bind_by_hand(k: Kernel, name: str, dev: PciDev) -> int:
 
 
 def driver_override_store(k: Kernel, dev: PciDev, name: str | None) -> int:
-    """drivers/pci/pci-sysfs.c, v3.16+ (-ENOENT before: there is no such file). Kept: None or a name, which need not be
-    that of a driver; a bound driver stays.
+    """drivers/pci/pci-sysfs.c, v3.16+ (-ENOENT before: there is no such file), drivers/base/bus.c in v7.1+. Kept: None
+    or a name, which need not be that of a driver; a bound driver stays; up to v7.0 it waits for the device's lock.
     """
     if not k.has(changes.DRIVER_OVERRIDE):
         return -ENOENT
-    with device_lock(k, dev):
+    with nullcontext() if k.has(changes.DRIVER_OVERRIDE_OWN_LOCK) else device_lock(k, dev):
         dev.driver_override = name
     return 0
 
@@ -101,11 +101,14 @@ def enable_store(k: Kernel, dev: PciDev, on: bool) -> int:
 
 
 def reset_store(k: Kernel, dev: PciDev) -> int:
-    """drivers/pci/pci-sysfs.c. Kept: ``pci_reset_function``; -ENOTTY without a way to reset the device.
+    """drivers/pci/pci-sysfs.c. Kept: ``pci_reset_function``, of a device that is awake; -ENOTTY without a way to do it.
 
     Left out: that the file does not exist for such a device.
     """
-    return pci.pci_reset_function(k, dev)
+    from quiesce.kernel import vfio_pci  # of all drivers of the model, only this one lets runtime PM work
+
+    with vfio_pci.awake(k, dev):
+        return pci.pci_reset_function(k, dev)
 
 
 def remove_store(k: Kernel, dev: PciDev) -> int:

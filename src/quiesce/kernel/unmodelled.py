@@ -52,8 +52,10 @@ _KNOWN = (
         "2af781a9edc4", "v6.16-rc1", "PCI hotplug/reset", "pciehp ignores link changes caused by a secondary bus reset"
     ),
     Change("466861909255", "v6.17-rc1", "PCI hotplug", "pnv_php frees IRQs on unplug"),
+    Change(
+        "e94160488e65", "v6.19-rc1", "iommu", "a released device with reserved memory is left in an identity domain"
+    ),
     Change("c279e83953d9", "v7.0-rc1", "iommu", "translation blocked while a PCI function is reset"),
-    Change("10a4206a2401", "v7.1-rc1", "PCI core", "PCI uses the driver core driver_override"),
 )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from errno import EACCES, EAGAIN, EBUSY, EINVAL, ENODEV, ENOENT, ENOMEM
 
 from quiesce.kernel import changes, iov, pci, pci_reset, vfio, vfio_intrs, vfio_type1
@@ -121,22 +122,30 @@ def vfio_pci_request(k: Kernel, dev: PciDev) -> None:
 
 
 def vfio_pci_set_power_state(k: Kernel, vdev: VfioPciDevice, state: int) -> int:
-    """``vfio_pci_set_power_state``. Kept: config saved on the way down and restored on the way up for a device that
-    loses it in D3hot (v5.1+; before, only the BARs came back), and for every device once runtime PM does it (v5.19+).
+    """``vfio_pci_set_power_state``. Kept: for a device that loses its config in D3hot (v5.1+; before, only the BARs
+    came back) it is saved on the way down and restored on the way up. A device whose state is unknown, because its
+    last driver has left, counts as low: v6.19+ it then gets back what was saved last, by whomever.
     """
     dev = vfio_intrs.pdev(vdev)
-    saves = k.has(changes.VFIO_SAVES_STATE_AT_D3HOT) and not _no_soft_reset(k, dev)
-    keeps = saves or k.has(changes.VFIO_RUNTIME_PM)
-    was_low = dev.current_state >= PCI_D3HOT
-    if keeps and not was_low and state >= PCI_D3HOT:
+    was_low, goes_low = dev.current_state >= PCI_D3HOT, state >= PCI_D3HOT
+    keeps = k.has(changes.VFIO_SAVES_STATE_AT_D3HOT) and not _no_soft_reset(k, dev)
+    if keeps and goes_low and not was_low:
         pci.pci_save_state(k, dev)
-        vdev.pm_save = pci.pci_store_saved_state(dev)
     error = pci.pci_set_power_state(k, dev, state)
-    if not error and was_low and state == PCI_D0 and vdev.pm_save is not None:
-        pci.pci_load_saved_state(dev, vdev.pm_save)
-        vdev.pm_save = None
-        pci.pci_restore_state(k, dev)
-    return error
+    if error or not keeps or was_low is goes_low:
+        return error
+    if goes_low:
+        vdev.pm_save = pci.pci_store_saved_state(dev)
+    else:
+        _restore(k, vdev)
+    return 0
+
+
+def _restore(k: Kernel, vdev: VfioPciDevice) -> None:
+    dev = vfio_intrs.pdev(vdev)
+    pci.pci_load_saved_state(dev, vdev.pm_save)
+    vdev.pm_save = None
+    pci.pci_restore_state(k, dev)
 
 
 def _no_soft_reset(k: Kernel, dev: PciDev) -> bool:
@@ -145,14 +154,40 @@ def _no_soft_reset(k: Kernel, dev: PciDev) -> bool:
 
 
 def _idle(k: Kernel, vdev: VfioPciDevice) -> None:
-    """An unused device sleeps: by hand from v4.1 on, by runtime PM from v5.19 on, unless it has virtual functions."""
-    if k.has(changes.VFIO_D3HOT_IDLE) and not vfio_intrs.pdev(vdev).num_vfs:
+    """An unused device sleeps, unless it has virtual functions: by hand from v4.1 on, by runtime PM from v5.19 on,
+    which saves and restores the config of every device, of one that has no other power state too.
+    """
+    dev = vfio_intrs.pdev(vdev)
+    if dev.num_vfs or not k.has(changes.VFIO_D3HOT_IDLE):
+        return
+    if not k.has(changes.VFIO_RUNTIME_PM):
         vfio_pci_set_power_state(k, vdev, PCI_D3HOT)
+    elif vdev.pm_save is None:
+        pci.pci_save_state(k, dev)
+        vdev.pm_save = pci.pci_store_saved_state(dev)
+        pci.pci_set_power_state(k, dev, PCI_D3HOT)
 
 
 def _wake(k: Kernel, vdev: VfioPciDevice) -> None:
-    if k.has(changes.VFIO_D3HOT_IDLE):
+    if not k.has(changes.VFIO_D3HOT_IDLE):
+        return
+    if not k.has(changes.VFIO_RUNTIME_PM):
         vfio_pci_set_power_state(k, vdev, PCI_D0)
+    elif vdev.pm_save is not None:
+        pci.pci_set_power_state(k, vfio_intrs.pdev(vdev), PCI_D0)
+        _restore(k, vdev)
+
+
+@contextmanager
+def awake(k: Kernel, dev: PciDev) -> Iterator[None]:
+    """``pm_runtime_get_sync`` and ``pm_runtime_put``. Kept: what runtime PM let sleep (v5.19+) wakes meanwhile."""
+    vdev = vdev_of(k, dev) if k.has(changes.VFIO_RUNTIME_PM) else None
+    asleep = vdev is not None and vdev.pm_save is not None
+    if vdev is not None and asleep:
+        _wake(k, vdev)
+    yield
+    if vdev is not None and asleep:
+        _idle(k, vdev)
 
 
 # -- opening and closing -------------------------------------------------------------------------------------
@@ -257,11 +292,15 @@ def vfio_pci_core_disable(k: Kernel, vdev: VfioPciDevice) -> None:
 
 def _reset_unless_locked(k: Kernel, vdev: VfioPciDevice) -> None:
     """Kept: whoever removes the device holds its lock, so a close that he waits for does without the reset (v3.14+);
-    before, it waited for the lock, and both waited for ever.
+    before, it waited for the lock, and both waited for ever. v7.0+ the same goes for the lock of the bridge above.
     """
     dev = vfio_intrs.pdev(vdev)
-    if f"device_lock {dev.bdf}" not in (*k.mutexes, *k.others):
-        with pci_reset.pci_dev_lock(k, dev):
+    bridge = pci.upstream_bridge(k, dev) if k.has(changes.VFIO_CLOSE_LOCKS_BRIDGE) else None
+    needed = (dev,) if bridge is None else (bridge, dev)
+    if not any(f"device_lock {item.bdf}" in (*k.mutexes, *k.others) for item in needed):
+        with ExitStack() as locks:
+            for item in needed:
+                locks.enter_context(pci_reset.pci_dev_lock(k, item))
             if pci_reset._pci_reset_function_locked(k, dev) == 0:
                 vdev.needs_reset = False
     elif not k.has(changes.VFIO_TRY_RESET):

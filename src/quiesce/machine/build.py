@@ -77,6 +77,7 @@ def _make(world: World, item: FunctionDescription, as_found: bool) -> Function:
             fn.extended,
             intx_disable="no-intx-disable" not in item.attributes,
             as_found=as_found,
+            master=item.attributes.get("master") == "firmware",
         ),
     )
     _identify(fn, item)

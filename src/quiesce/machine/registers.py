@@ -25,11 +25,13 @@ def registers_of(
     *,
     intx_disable: bool = True,
     as_found: bool = False,
+    master: bool = False,
 ) -> tuple[Register, ...]:
-    """Return the changeable registers of a function; with ``as_found`` their initial values are those of the dump."""
+    """Return the changeable registers of a function; with ``as_found`` their initial values are those of the dump, with
+    ``master`` bus mastering is, because firmware left it on."""
     make = partial(_Maker, image, as_found)
     return (
-        *_header(make(0), intx_disable),
+        *_header(make(0), intx_disable, master),
         *_power(make(capabilities.get(r.PCI_CAP_ID_PM, 0))),
         *_msi(make(capabilities.get(r.PCI_CAP_ID_MSI, 0))),
         *_msix(make(capabilities.get(r.PCI_CAP_ID_MSIX, 0))),
@@ -83,11 +85,11 @@ class _Maker:
         )
 
 
-def _header(make: _Maker, intx_disable: bool) -> Iterator[Register]:
+def _header(make: _Maker, intx_disable: bool, master: bool) -> Iterator[Register]:
     kind = make.value(r.PCI_HEADER_TYPE, 1) & r.PCI_HEADER_TYPE_MASK
     writable = _COMMAND_WRITABLE if intx_disable else _COMMAND_WRITABLE & ~r.PCI_COMMAND_INTX_DISABLE
     is_bridge = kind == r.PCI_HEADER_TYPE_BRIDGE
-    off = r.PCI_COMMAND_INTX_DISABLE | (0 if is_bridge else r.PCI_COMMAND_MASTER)
+    off = r.PCI_COMMAND_INTX_DISABLE | (0 if is_bridge or master else r.PCI_COMMAND_MASTER)
     yield make("COMMAND", r.PCI_COMMAND, 2, writable, off=off, saved=True)
     yield make("STATUS", r.PCI_STATUS, 2, 0, derived=r.PCI_STATUS_INTERRUPT, clears=0xF900)
     yield make("CACHE_LINE_SIZE", r.PCI_CACHE_LINE_SIZE, 1, 0xFF, saved=True)

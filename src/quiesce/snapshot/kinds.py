@@ -45,6 +45,8 @@ KINDS: dict[str, Kind] = {
     "pcie-to-pci": _port(r.PCI_EXP_TYPE_PCI_BRIDGE, 0x000E, "PCIe to PCI bridge", msi=1),
     "pci-to-pcie": _port(r.PCI_EXP_TYPE_PCIE_BRIDGE, 0x0234, "PCI to PCIe bridge", msi=1),
     "pci-bridge": _port(None, 0x0001, "conventional PCI bridge"),
+    "dmi-bridge": Kind(0x060401, 0x8086, 0x244E, None, True, {}, "Intel's conventional bridge on the root bus", ()),
+    "expander": Kind(0x060000, 0x1B36, 0x000B, meaning="stands on bus 0 for a further root bus", memory=()),
     "ahci": Kind(
         0x010601,
         0x8086,
@@ -88,6 +90,8 @@ KINDS: dict[str, Kind] = {
         memory=(1, 4),
     ),
     "xhci": Kind(0x0C0330, 0x1B36, 0x000D, _END, options={"pin": 1, "msi": 1, "msix": 16, "pm": 1}, meaning="USB host"),
+    "ehci": Kind(0x0C0320, 0x8086, 0x293A, options={"pin": 4}, meaning="USB 2 host, INTx only"),
+    "uhci": Kind(0x0C0300, 0x8086, 0x2934, options={"pin": 1}, meaning="USB 1 host, INTx only", memory=(), io=(4,)),
     "gpu": Kind(
         0x030000,
         0x8086,
@@ -106,6 +110,7 @@ KINDS: dict[str, Kind] = {
         meaning="the AMD IOMMU's own PCI function",
         memory=(),
     ),
+    "edu": Kind(0x00FF00, 0x1234, 0x11E8, options={"pin": 1, "msi": 1}, meaning="QEMU's device for teaching"),
     "endpoint": Kind(0xFF0000, 0x1234, 0x11E9, _END, options={"pin": 1}, meaning="any PCIe endpoint"),
     "conventional": Kind(0xFF0000, 0x1234, 0x11E8, options={"pin": 1}, meaning="any conventional PCI device"),
     "integrated": Kind(

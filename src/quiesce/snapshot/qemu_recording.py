@@ -72,9 +72,13 @@ def _function(address: str, item: object, file: str) -> FunctionDescription:
 
 
 def _attributes(item: object, config: bytes) -> Mapping[str, str]:
-    """Keep the ids that sysfs shows where config space reads ffff, as in a virtual function."""
-    if config[:4] != b"\xff\xff\xff\xff" or not isinstance(item, dict):
+    """Keep the ids that sysfs shows where config space reads ffff, as in a virtual function, and whether it was
+    firmware that left bus mastering as it is.
+    """
+    if not isinstance(item, dict):
         return {}
+    if config[:4] != b"\xff\xff\xff\xff":
+        return {"master": "firmware"} if item.get("master") == "firmware" else {}
     ids = {key: str(item.get(key, "")).removeprefix("0x") for key in ("vendor", "device")}
     return {key: value for key, value in ids.items() if len(value) == 4 and set(value) <= set("0123456789abcdef")}
 
