@@ -12,11 +12,13 @@ COMMANDS = {
     "matrix": "judge a case on every kernel set and candidate fix on its page",
     "show": "follow a case or trace step by step, with every field that each step changed",
     "explore": "search the lives of devices on any machine that can be read",
+    "confirm": "live the same lives on real kernels in QEMU, and say where the model parts from them",
     "residue": "what a driver leaves behind on a device, and which other drivers trip over it",
     "machine": "show a machine as quiesce understands it",
     "cases": "list the shipped cases, or print one",
     "rules": "list the rules, or explain one",
     "changes": "list the differences between kernels that quiesce knows",
+    "kernel": "fetch, build, add or list the real kernels that cases are confirmed on",
     "kernels": "list the kernel sets, or what one contains",
 }
 """Command to its help line; each is a module of this package with ``add_arguments`` and ``main``."""

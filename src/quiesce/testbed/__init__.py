@@ -1,0 +1,1 @@
+"""Real kernels under QEMU: fetch, boot, drive, observe, compare with the model."""
