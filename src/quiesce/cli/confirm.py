@@ -1,0 +1,89 @@
+"""quiesce confirm: live the lives of cases on real kernels, and say where the model parts from them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quiesce.cli import FINDINGS, common
+from quiesce.snapshot.errors import BadInput
+
+if TYPE_CHECKING:
+    from quiesce.testbed.agreement import Confirmation
+
+_IOMMUS = ("same", "intel", "amd", "none")
+_GUESTS = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("cases", metavar="CASE", nargs="*", help="a shipped case, or a case file")
+    parser.add_argument("--all", action="store_true", help="every shipped case")
+    parser.add_argument("--random", type=common.positive, metavar="N", help="N lives drawn at random")
+    parser.add_argument("--seed", type=common.count, default=1, help="where the random lives begin (default: 1)")
+    parser.add_argument(
+        "--kernel",
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="as 'quiesce kernel list' names it (default: all)",
+    )
+    parser.add_argument("--iommu", choices=_IOMMUS, action="append", default=[], help="(default: the case's own)")
+    parser.add_argument("--switch", action="append", default=[], metavar="S", help="a fault of the instrumented kernel")
+    parser.add_argument("--jobs", type=common.processes, default=_GUESTS, help="guests at a time (default: 2)")
+    parser.add_argument("--record", type=Path, metavar="DIR", help="store what the kernels showed")
+    parser.add_argument("--recorded", type=Path, nargs="+", metavar="FILE", help="compare with what was stored instead")
+    parser.add_argument(
+        "--shrink", type=Path, metavar="DIR", help="write the shortest life of each difference as a case"
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the agreement page")
+    parser.add_argument("--every", action="store_true", help="print every difference, not the first of each life")
+    common.add_format_argument(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; 1 when something differs that is not listed."""
+    from quiesce.report import agreement
+
+    done: list[Confirmation] = []
+    try:
+        for one in _confirmations(args):
+            done.append(one)
+            if args.format == "text":
+                print(agreement.line(one), flush=True)
+                for text in agreement.details(one, args.every):
+                    print(text, flush=True)
+    except KeyboardInterrupt:
+        print(f"quiesce: interrupted after {len(done)} confirmations", file=sys.stderr)
+    _print_end(args, done)
+    return FINDINGS if any(one.unexplained for one in done) else 0
+
+
+def _print_end(args: argparse.Namespace, done: list[Confirmation]) -> None:
+    from quiesce.report import agreement
+    from quiesce.testbed.agreement import table
+
+    if args.format == "json":
+        print(json.dumps(agreement.record(done), indent=1))
+    elif rows := table(done):
+        print()
+        print("\n".join(agreement.rows_text(rows)))
+    if args.write:
+        args.write.write_text(agreement.page(done))
+
+
+def _confirmations(args: argparse.Namespace) -> Iterator[Confirmation]:
+    from quiesce.testbed import batch
+
+    if args.recorded:
+        return iter([batch.from_recording(path) for path in args.recorded])
+    cases = batch.shipped_names() if args.all else args.cases
+    if not cases and not args.random:
+        raise BadInput("confirm", "", "CASE..., --all, --random N or --recorded FILE...")
+    targets = batch.targets(args.kernel, args.iommu, args.switch)
+    work = batch.Work(tuple(cases), args.random or 0, args.seed, args.record, args.shrink)
+    return batch.run(work, targets, args.jobs)

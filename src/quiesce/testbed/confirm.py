@@ -1,0 +1,171 @@
+"""Runs cases and random lives on real kernels and on the model, and tells how far they agree."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from quiesce.cases.case import Case
+from quiesce.cases.library import find_case
+from quiesce.cases.scenario import find_machine
+from quiesce.snapshot.qemu_recording import read_recording
+from quiesce.testbed import random_lives, recording
+from quiesce.testbed.agreement import Confirmation
+from quiesce.testbed.both import play_both
+from quiesce.testbed.case_lives import Events, lives_of, moved
+from quiesce.testbed.compare import Life
+from quiesce.testbed.errors import GuestGone, Skipped
+from quiesce.testbed.guest_side import GuestSide
+from quiesce.testbed.images import KernelImage, find_image
+from quiesce.testbed.kernel_sets import kernel_set_with, switch_mask
+from quiesce.testbed.model_side import ModelSide
+from quiesce.testbed.pool import Order, Pool, recorded_machine
+from quiesce.testbed.topology import Iommu, QemuMachine, qemu_machine
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A kernel and an IOMMU to confirm on."""
+
+    kernel: str
+    iommu: Iommu
+    """``same`` is what the case's machine has."""
+    switches: tuple[str, ...] = ()
+    """Faults of the instrumented kernel that are switched on."""
+
+    @property
+    def name(self) -> str:
+        """Return the kernel with its switches."""
+        return "+".join((self.kernel, *self.switches))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A case put on the machine and kernel that it is confirmed on."""
+
+    case: Case
+    """On the guest's machine, devices where the guest has them."""
+    written: Case
+    image: KernelImage
+    machine: QemuMachine
+    data: dict[str, object]
+    """The guest as a recording."""
+    switches: tuple[str, ...] = ()
+
+    def order(self, events: Events = ()) -> Order:
+        """Return the guest that a life needs."""
+        verbs = {event.split()[0] for event in events}
+        return Order(
+            self.image,
+            self.machine,
+            self.case.drivers,
+            switch_mask(self.switches),
+            sleeps="suspend" in verbs,
+            kexecs="kexec" in verbs,
+        )
+
+
+class Confirmer:
+    """Confirms on one target after the other, with guests from one pool."""
+
+    def __init__(self, pool: Pool, record: Path | None = None) -> None:
+        self.pool = pool
+        self.record = record
+
+    def case(self, name: str, target: Target) -> Confirmation:
+        """Confirm one case; what cannot be tried is a skipped confirmation with the reason."""
+        began = time.monotonic()
+        case = find_case(name)
+        result = Confirmation(case.name, target.name, "", "", target.iommu)
+        try:
+            stage = self.stage(case, target)
+            self._about(result, stage)
+            self._live(stage, lives_of(case, stage.machine.at, stage.case), result)
+        except Skipped as reason:
+            result.skipped = str(reason)
+        except GuestGone as gone:
+            result.skipped = f"the guest did not come up: {gone.what}"
+        result.seconds = time.monotonic() - began
+        return result
+
+    def random(self, seed: int, numbers: Sequence[int], target: Target) -> Iterator[Confirmation]:
+        """Confirm random lives, one confirmation each."""
+        image = find_image(target.kernel)
+        for number in numbers:
+            began = time.monotonic()
+            drawn = random_lives.draw(seed, number, image.kernel_set, target.iommu)
+            result = Confirmation(drawn.case.name, target.name, image.release, image.kernel_set, target.iommu)
+            try:
+                stage = self.stage(drawn.case, target)
+                self._about(result, stage)
+                side = ModelSide.of(stage.case)
+                self._live(stage, [random_lives.events_of(drawn, side)], result)
+            except Skipped as reason:
+                result.skipped = str(reason)
+            except GuestGone as gone:
+                result.skipped = f"the guest did not come up: {gone.what}"
+            result.seconds = time.monotonic() - began
+            yield result
+
+    def stage(self, case: Case, target: Target) -> Stage:
+        """Put a case on the guest's machine; raises Skipped."""
+        image = find_image(target.kernel)
+        machine = qemu_machine(find_machine(case.machine, case.path), target.iommu)
+        data, path = recorded_machine(self.pool, Order(image, machine, case.drivers))
+        there = moved(case, machine.at)
+        kernel = kernel_of(image, target.switches)
+        return Stage(replace(there, machine=str(path), kernel=kernel), case, image, machine, data, target.switches)
+
+    def _about(self, result: Confirmation, stage: Stage) -> None:
+        result.release, result.kernel_set = stage.image.release, stage.case.kernel
+        result.iommu = stage.machine.iommu or "none"
+        result.machine = stage.machine.differences
+
+    def _live(self, stage: Stage, lives: Sequence[Events], result: Confirmation) -> None:
+        kept = []
+        for events in lives:
+            keeper = recording.Keeper()
+            result.lives.append(self.live(stage, events, keeper))
+            kept.append(keeper.shown())
+        if self.record is not None and kept:
+            recording.write(recorded(stage, result, kept), self.record / f"{_file_name(result)}.json.gz")
+
+    def live(self, stage: Stage, events: Events, keeper: recording.Keeper | None = None) -> Life:
+        """Live one life on both sides."""
+        model = ModelSide.of(stage.case)
+        description = read_recording(json.dumps(stage.data), stage.case.machine)
+        with self.pool.lend(stage.order(events)) as guest:
+            there = GuestSide(guest, stage.image, stage.machine, description, stage.case.drivers, model.devices)
+            return play_both(model, there, events, keeper)
+
+
+def kernel_of(image: KernelImage, switches: Sequence[str]) -> str:
+    """Return the kernel set that the model runs; raises Skipped for switches on a kernel without them."""
+    if not switches:
+        return image.kernel_set
+    if not image.switches:
+        raise Skipped(f"{image.name} has no switches; 'quiesce kernel build' makes a kernel that has")
+    return kernel_set_with(image.point_release, switches)
+
+
+def recorded(stage: Stage, result: Confirmation, lives: list[recording.Shown]) -> recording.Recording:
+    """Return what the guest showed as a recording."""
+    return recording.Recording(
+        case=result.case,
+        release=result.release,
+        package=stage.image.package,
+        kernel_set=result.kernel_set,
+        iommu=result.iommu,
+        qemu=str(stage.data.get("qemu", "")),
+        drivers=stage.case.drivers,
+        devices=stage.case.devices,
+        machine=stage.data,
+        lives=lives,
+    )
+
+
+def _file_name(result: Confirmation) -> str:
+    return f"{result.case}--{result.kernel.replace(':', '-')}--{result.iommu}"

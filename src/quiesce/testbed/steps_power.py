@@ -1,0 +1,72 @@
+"""Sleep, shutdown and kexec: the events in which the guest's kernel is away for a while or for ever."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from quiesce.testbed.steps import CannotDo, StepFunction, errno_text
+
+if TYPE_CHECKING:
+    from quiesce.testbed.guest_side import GuestSide
+
+_SHUTDOWN_DEADLINE = 30.0
+_SAMPLE = 0.005
+ASLEEP, DOWN, GAP, SECOND, RUNNING = "asleep", "down", "gap", "second", "running"
+
+
+def suspend(side: GuestSide, words: list[str]) -> str:
+    """S3; the machine sleeps when this returns, unless the kernel refused."""
+    answer = side.guest.sleep()
+    if answer is None:
+        side.phase = ASLEEP
+        return "0"
+    if answer == 0:
+        raise CannotDo("the machine woke up at once, as QEMU's does when it goes to sleep a second time")
+    return errno_text(answer)
+
+
+def resume(side: GuestSide, words: list[str]) -> str:
+    """Wake the machine."""
+    answer = side.guest.wake()
+    side.phase = RUNNING
+    return errno_text(answer)
+
+
+def reboot(side: GuestSide, words: list[str]) -> str:
+    """All of ``device_shutdown``; the machine is held where the firmware would reset it."""
+    side.guest.hold_at_reset()
+    side.phase = DOWN
+    return "0"
+
+
+def kexec(side: GuestSide, words: list[str]) -> str:
+    """Jump to a second kernel. What there is to see is what lasts longest until that kernel speaks: the shutdown
+    of the first takes a moment, and the second takes seconds to come to the devices.
+    """
+    side.guest.kexec()
+    samples: Counter[tuple[bytes, ...]] = Counter()
+    end = time.monotonic() + _SHUTDOWN_DEADLINE
+    while not side.guest.second_kernel_speaks() and time.monotonic() < end:
+        samples[tuple(side.guest.config(bdf, 256) for bdf in side.devices)] += 1
+        time.sleep(_SAMPLE)
+    side.gap = dict(zip(side.devices, samples.most_common(1)[0][0], strict=True)) if samples else {}
+    side.phase = GAP
+    return "0"
+
+
+def second_kernel(side: GuestSide, words: list[str]) -> str:
+    """The second kernel has enumerated its devices and answers."""
+    side.guest.meet_second_kernel()
+    side.phase = SECOND
+    return "0"
+
+
+POWER_STEPS: dict[str, StepFunction] = {
+    "suspend": suspend,
+    "resume": resume,
+    "reboot": reboot,
+    "kexec": kexec,
+    "second-kernel": second_kernel,
+}
