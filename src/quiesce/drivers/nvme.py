@@ -96,6 +96,14 @@ class Nvme(PciDriver):
         """``nvme_resume``: a controller reset. Left out: its failure removes the driver's disk, not the binding."""
         return self._enable(k, dev)
 
+    def reset_prepare(self, k: Kernel, dev: PciDev) -> None:
+        """``nvme_reset_prepare``."""
+        self._disable(k, dev)
+
+    def reset_done(self, k: Kernel, dev: PciDev) -> None:
+        """``nvme_reset_done``: a controller reset."""
+        self._enable(k, dev)
+
     def handlers(self) -> Mapping[str, IrqHandler]:
         """The handler of every queue."""
         return {"nvme.interrupt": lambda k, irq, dev: common.service(k, dev, self.name, "nvme_irq")}

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EIO, ENODEV, ENOMEM
-from typing import ClassVar
 
 from quiesce.drivers import common
-from quiesce.kernel import msi, pci
+from quiesce.kernel import changes, msi, pci
 from quiesce.kernel.driver import DeviceId, PciDriver
 from quiesce.kernel.kernel import IrqHandler, Kernel
 from quiesce.kernel.objects import PciDev
 from quiesce.machine.function import Function
 
 _RING = "schedule"
+_VECTORS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,6 @@ class UsbHcd(PciDriver):
 
     Left out: the USB bus, hand-over from the firmware, companion controllers, wake-up.
     """
-
-    kinds: ClassVar[tuple[str, ...]] = ("intx",)
-    """Kinds of interrupts it asks for, best first."""
 
     def probe(self, k: Kernel, dev: PciDev) -> int:
         """``usb_hcd_pci_probe``."""
@@ -73,14 +70,19 @@ class UsbHcd(PciDriver):
         return -EIO
 
     def _request(self, k: Kernel, dev: PciDev) -> int:
-        """``xhci_try_enable_msi``; the older ones have only the line."""
-        got = msi.pci_alloc_irq_vectors(k, dev, 1, 1, self.kinds)
-        if got < 0:
+        """Vectors and the handlers on them."""
+        if not self._allocate(k, dev):
             return -ENODEV
-        error = common.request_vectors(k, dev, f"{self.name}.interrupt", (self.name,))
+        error = common.request_vectors(k, dev, f"{self.name}.interrupt", self._names(k))
         if error:
             msi.pci_free_irq_vectors(k, dev)
         return error
+
+    def _allocate(self, k: Kernel, dev: PciDev) -> bool:
+        return msi.pci_alloc_irq_vectors(k, dev, 1, 1, ("intx",)) > 0
+
+    def _names(self, k: Kernel) -> tuple[str, ...]:
+        return (self.name,)
 
     def _stop(self, k: Kernel, dev: PciDev) -> None:
         """``usb_remove_hcd``."""
@@ -125,11 +127,20 @@ class UsbHcd(PciDriver):
 
 
 class XhciHcd(UsbHcd):
-    """drivers/usb/host/xhci-pci.c. Kept: MSI-X, MSI, or the line."""
+    """drivers/usb/host/xhci-pci.c. Kept: a vector for each of one CPU and one more by MSI-X, else MSI, else the line; a
+    handler on every vector, later on the first one only.
+    """
 
     name = "xhci_hcd"
-    kinds = ("msix", "msi", "intx")
     ids = (UsbId(prog_if=0x30),)
+
+    def _allocate(self, k: Kernel, dev: PciDev) -> bool:
+        """``xhci_try_enable_msi``."""
+        wanted = (_VECTORS, ("msix",)), (1, ("msi", "intx"))
+        return any(msi.pci_alloc_irq_vectors(k, dev, count, count, kinds) > 0 for count, kinds in wanted)
+
+    def _names(self, k: Kernel) -> tuple[str, ...]:
+        return (self.name,) * (1 if k.has(changes.XHCI_ONE_HANDLER) else _VECTORS)
 
 
 class EhciPci(UsbHcd):

@@ -75,8 +75,9 @@ def _pci_init_capabilities(k: Kernel, dev: PciDev) -> None:
 def pci_bus_add_device(k: Kernel, dev: PciDev) -> None:
     """drivers/pci/bus.c. Kept: configuration saved (v6.19+), ``match_driver`` on, offered to the drivers.
 
-    Up to v3.8 this is where the device is registered. Left out: final fixups, sysfs, procfs.
+    Up to v3.8 this is where the device is registered. Left out: other final fixups, sysfs, procfs.
     """
+    _quirk_usb_early_handoff(k, dev)
     if k.has(changes.STATE_SAVED_AT_ADD):
         pci.pci_save_state(k, dev)
     dev.match_driver = True
@@ -85,6 +86,14 @@ def pci_bus_add_device(k: Kernel, dev: PciDev) -> None:
     else:
         base_core.device_add(k, dev)
     dev.is_added = True
+
+
+def _quirk_usb_early_handoff(k: Kernel, dev: PciDev) -> None:
+    """drivers/usb/host/pci-quirks.c, a final fixup. Kept: a USB controller is enabled and disabled again, which gives
+    it its line and clears bus mastering. Left out: taking it over from firmware.
+    """
+    if dev.hw.class_code >> 8 == r.PCI_CLASS_SERIAL_USB and pci.pci_enable_device(k, dev) == 0:
+        pci.pci_disable_device(k, dev)
 
 
 # -- buses ---------------------------------------------------------------------------------------------------

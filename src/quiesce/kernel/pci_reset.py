@@ -22,6 +22,7 @@ from quiesce.kernel.pci_state import pci_restore_state, pci_save_state
 from quiesce.machine import pci_regs as r
 from quiesce.machine.function import Function
 
+_DOWNSTREAM = (r.PCI_EXP_TYPE_ROOT_PORT, r.PCI_EXP_TYPE_DOWNSTREAM)
 METHODS = ("flr", "af_flr", "pm", "bus")
 """Default order. Left out: device specific methods, ACPI ``_RST``, ``cxl_bus``."""
 
@@ -265,7 +266,9 @@ def _subtree(k: Kernel, bridge: PciDev) -> Iterator[PciDev]:
 
 
 def pci_bridge_secondary_bus_reset(k: Kernel, bridge: PciDev) -> int:
-    """drivers/pci/pci.c. Kept: everything on the bus below is reset; v6.11+ warns when the bridge is not locked."""
+    """drivers/pci/pci.c. Kept: everything on the bus below is reset; v6.11+ warns when the bridge is not locked; below a
+    PCI Express port the first device is waited for. Left out: before v6.3 the bridge itself was.
+    """
     if k.has(changes.WARN_UNLOCKED_BUS_RESET) and _cfg_access_lock(bridge) not in k.mutexes:
         k.warn(
             f"pci {bridge.bdf}: unlocked secondary bus reset via: pci_reset_bus_function",
@@ -277,7 +280,7 @@ def pci_bridge_secondary_bus_reset(k: Kernel, bridge: PciDev) -> int:
     pci_write_config(k, bridge, r.PCI_BRIDGE_CONTROL, 2, control | r.PCI_BRIDGE_CTL_BUS_RESET)
     pci_write_config(k, bridge, r.PCI_BRIDGE_CONTROL, 2, control & ~r.PCI_BRIDGE_CTL_BUS_RESET)
     first = next(iter(_bus_of(k, bridge)), None)
-    if first is None or pci_dev_is_disconnected(k, bridge):
+    if first is None or pci_dev_is_disconnected(k, bridge) or bridge.hw.pcie_type not in _DOWNSTREAM:
         return 0
     return _pci_dev_wait(k, first, "bus reset")
 

@@ -25,7 +25,7 @@ _PCIEXBAR = 0x80000060
 """How the host bridge's register that maps configuration space is named through ports."""
 _MCFG = "/sys/firmware/acpi/tables/MCFG"
 _ECAM_AGAIN = f"printf '\\001' | dd of={_PCI_DEVICES}/0000:00:00.0/config bs=1 seek=96 conv=notrunc"
-"""Sets the enable bit of q35's PCIEXBAR, which the firmware leaves off when the machine wakes up."""
+"""Sets the enable bit of q35's PCIEXBAR, in case that the firmware was later than ``_switch_ecam_on``."""
 KEXEC_KERNEL, KEXEC_INITRAMFS = "kexec/kernel", "kexec/initramfs"
 
 
@@ -100,7 +100,7 @@ class Outside(Inside):
 
     def _hot(self, command: str, **arguments: Any) -> None:
         try:
-            self.qmp(command, **arguments)
+            self.vm.qmp(command, arguments)
         except Refused as refused:
             raise Skipped(f"QEMU refuses {command}: {refused}") from None
 
@@ -133,7 +133,9 @@ class Outside(Inside):
         number, self._sleeping = self._sleeping, None
         self.qmp("system_wakeup")
         self._switch_ecam_on()
-        return self.vm.reply(number, _WAKE_SECONDS, "waking up").result
+        answer = self.vm.reply(number, _WAKE_SECONDS, "waking up").result
+        self.shell(_ECAM_AGAIN)
+        return answer
 
     def _switch_ecam_on(self) -> None:
         """Do what this firmware forgets on the way out of sleep: map configuration space into memory again.

@@ -80,8 +80,10 @@ class GuestSide:
             return observe(self.guest, self.image, self.devices, log, listener=self.listener, waits=waits)
         if self.phase == GAP:
             return observe_outside(self.guest, self.devices, self.gap)
-        if self.phase in (ASLEEP, DOWN, SECOND):
+        if self.phase in (DOWN, SECOND):
             return observe_outside(self.guest, self.devices)
+        if self.phase == ASLEEP:
+            return observe_outside(self.guest, self.devices, {})
         raise GuestGone(f"no way to observe a guest that is {self.phase}")
 
     def settle(self) -> None:
@@ -161,9 +163,10 @@ class GuestSide:
         self.gone.add(bdf)
 
     def plug(self, bdf: str) -> None:
-        """Plug a device in and wait until the kernel has found it."""
+        """Plug a device into a slot that has been empty, and wait until the kernel has found it."""
+        if bdf in self.gone or self.machine.by_bdf[bdf] not in self.machine.absent:
+            raise CannotDo("QEMU's port takes a second card in a slot for a press on its attention button")
         self.guest.plug(self.machine.by_bdf[bdf])
-        self.gone.discard(bdf)
         end = time.monotonic() + _APPEARS
         while self.guest.read(f"{DEVICES}/{bdf}/vendor") is None and time.monotonic() < end:
             time.sleep(0.05)

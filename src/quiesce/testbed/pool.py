@@ -34,6 +34,9 @@ echo 1 > /sys/bus/pci/drivers_autoprobe"""
 v7.2 what is found is bound again whatever drivers_autoprobe says; that is undone."""
 
 
+_ALWAYS = ("aer_inject",)
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What a life needs of its guest."""
@@ -141,7 +144,8 @@ def _completed(guest: Guest, order: Order) -> Guest:
 
 
 def _modules(image: KernelImage, drivers: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name in real_drivers.modules_of(drivers) if not image.builtin(name))
+    wanted = (*real_drivers.modules_of(drivers), *(name for name in _ALWAYS if image.has_module(name)))
+    return tuple(name for name in wanted if not image.builtin(name))
 
 
 # -- the machine ---------------------------------------------------------------------------------------------

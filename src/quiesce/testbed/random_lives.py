@@ -18,13 +18,14 @@ _SHORTEST = 3
 
 _OF_DEVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "0000:00:02.0": {"desk": ("virtio-pci",), "bench": ("uio_pci_generic", "correct", "legacy-intx", "late-unmap")},
-    "0000:01:00.0": {"desk": ("e1000e",), "bench": ("nvme",)},
+    "0000:01:00.0": {"desk": ("e1000e",)},
+    "0000:00:04.0": {"bench": ("nvme",)},
     "0000:02:00.0": {"desk": ("xhci_hcd",)},
     "0000:03:00.0": {"desk": ("uio_pci_generic", "correct", "managed-intx", "late-unmap", "no-disable")},
     "0000:00:1f.2": {"desk": ("ahci",), "bench": ("ahci",)},
     "0000:00:03.0": {"bench": ("ahci",)},
-    "0000:03:01.0": {"bench": ("uio_pci_generic", "correct")},
-    "0000:03:02.0": {"bench": ("uio_pci_generic", "managed-toggle")},
+    "0000:02:01.0": {"bench": ("uio_pci_generic", "correct")},
+    "0000:02:02.0": {"bench": ("uio_pci_generic", "managed-toggle")},
 }
 """Which drivers each device of the machines can have."""
 _ANYWHERE = ("vfio-pci", "pci-stub")

@@ -54,7 +54,9 @@ def write(side: GuestSide, path: str, data: str, patience: float = PATIENCE) -> 
 
 
 def bind(side: GuestSide, words: list[str]) -> str:
-    """With driver_override where the driver's table does not fit, as the model's ``bind_by_hand``."""
+    """With driver_override where the driver's table does not fit, as the model's ``bind_by_hand``; a driver that is not
+    loaded has no such file, where the model says -ENODEV.
+    """
     name, bdf = words
     side.check_bindable(name, bdf)
     real = side.driver_name(name)
@@ -65,6 +67,8 @@ def bind(side: GuestSide, words: list[str]) -> str:
     if not side.table_fits(name, bdf):
         side.guest.write(override, real)
     answer = write(side, f"{DRIVERS}/{real}/bind", bdf, SLOW)
+    if answer == "-ENOENT":
+        return "-ENODEV"
     if answer == "0":
         side.after_bind(name, bdf)
     return answer
@@ -108,6 +112,8 @@ def rescan(side: GuestSide, words: list[str]) -> str:
 def reset(side: GuestSide, words: list[str]) -> str:
     """The device's ``reset``; a device that cannot be reset has no such file, where the model says -ENOTTY."""
     (bdf,) = words
+    if bdf in side.gone:
+        raise CannotDo("the kernel waits a minute for a device that is gone")
     answer = write(side, f"{DEVICES}/{bdf}/reset", "1", SLOW)
     return "-ENOTTY" if answer == "-ENOENT" else answer
 

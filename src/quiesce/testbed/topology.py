@@ -33,6 +33,8 @@ _CHIPSET = {
 """Functions that q35 brings with it, and the class a description must have there to mean them."""
 _CHIPSET_DRIVERS = {_HOST: "mch", _LPC: "ICH9-LPC", _SATA: "ich9-ahci", _SMBUS: "ICH9-SMB"}
 _SWITCHED_OFF = {_SATA: "sata=off", _SMBUS: "smbus=off"}
+_NATIVE_HOTPLUG = ("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")
+"""Slots are looked after by pciehp, as on most real machines, and not by ACPI."""
 _KERNEL = {"intel": "intel_iommu=on", "amd": "amd_iommu_dump=1", None: ""}
 
 
@@ -355,7 +357,7 @@ class _Builder:
         iommu = ("-device", f"{self.kind}-iommu,intremap=on") if self.kind else ()
         base = ("-nodefaults", "-no-user-config", "-display", "none", "-cpu", "max", "-smp", "1")
         machine = ("-machine", ",".join(self.machine_options))
-        return (*base, *machine, *self.backends, *first, *iommu, *rest)
+        return (*base, *machine, *_NATIVE_HOTPLUG, *self.backends, *first, *iommu, *rest)
 
 
 _Q35_IDS = ((0x8086, 0x29C0), (0x8086, 0x2918), (0x8086, 0x2922), (0x8086, 0x2930))
