@@ -101,11 +101,12 @@ def test_what_was_recorded_compares_again_without_the_guest(tmp_path) -> None:
     play_both(ModelSide.of(case()), AnotherModel(ModelSide.of(case("v6.11-rc7"))), LIFE, keeper)
     machine = {
         "name": "small",
+        "had": {},
         "devices": {str(item.bdf): {"config": item.config.hex()} for item in described.functions},
         "acpi": {"DMAR": base64.b64encode(described.dmar or b"").decode()},
     }
     stored = recording.Recording(
-        "small", "6.12.0", "", "v6.12", "intel", "7.2", ("ahci", "vfio-pci"), (BDF,), machine, [keeper.shown()]
+        "small", "6.12.0", "", "v6.12", "intel", "7.2", ("ahci", "vfio-pci"), (BDF,), machine, lives=[keeper.shown()]
     )
     recording.write(stored, tmp_path / "a.json.gz")
     again = recording.read(tmp_path / "a.json.gz")

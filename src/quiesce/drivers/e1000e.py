@@ -7,7 +7,7 @@ from errno import EIO, ENOMEM
 from typing import ClassVar
 
 from quiesce.drivers import common
-from quiesce.kernel import iov, msi, pci
+from quiesce.kernel import aer, iov, msi, pci
 from quiesce.kernel.driver import DeviceId, Operation, PciDriver
 from quiesce.kernel.kernel import IrqHandler, Kernel
 from quiesce.kernel.objects import PciDev
@@ -144,6 +144,9 @@ class E1000e(PciDriver):
     def resume(self, k: Kernel, dev: PciDev) -> int:
         """``e1000e_pm_resume`` and ``e1000e_pm_thaw``."""
         pci.pci_set_master(k, dev)
+        return self._thaw(k, dev)
+
+    def _thaw(self, k: Kernel, dev: PciDev) -> int:
         self._set_interrupt_capability(k, dev)
         if not dev.drvdata.get(_UP):
             return 0
@@ -153,6 +156,27 @@ class E1000e(PciDriver):
         for ring in _RINGS:
             common.give_to_device(dev, dev.drvdata[ring])
         return 0 if common.start_device(k, dev) else -EIO
+
+    def error_detected(self, k: Kernel, dev: PciDev, state: str) -> str:
+        """``e1000_io_error_detected``."""
+        self._freeze(k, dev)
+        if state == aer.PERM_FAILURE:
+            return aer.DISCONNECT
+        pci.pci_disable_device(k, dev)
+        return aer.NEED_RESET
+
+    def slot_reset(self, k: Kernel, dev: PciDev) -> str:
+        """``e1000_io_slot_reset``: what was saved at probe is restored once more."""
+        if pci.pci_enable_device(k, dev):
+            return aer.DISCONNECT
+        dev.state_saved = True
+        pci.pci_restore_state(k, dev)
+        pci.pci_set_master(k, dev)
+        return aer.RECOVERED
+
+    def resume_after_error(self, k: Kernel, dev: PciDev) -> None:
+        """``e1000_io_resume``."""
+        self._thaw(k, dev)
 
     def handlers(self) -> Mapping[str, IrqHandler]:
         """One handler stands for those of the three vectors."""

@@ -266,8 +266,8 @@ def _subtree(k: Kernel, bridge: PciDev) -> Iterator[PciDev]:
 
 
 def pci_bridge_secondary_bus_reset(k: Kernel, bridge: PciDev) -> int:
-    """drivers/pci/pci.c. Kept: everything on the bus below is reset; v6.11+ warns when the bridge is not locked; below a
-    PCI Express port the first device is waited for. Left out: before v6.3 the bridge itself was.
+    """drivers/pci/pci.c. Kept: everything on the bus below is reset; v6.11+ warns when the bridge is not locked;
+    below a PCI Express port the first device is waited for. Left out: before v6.3 the bridge itself was.
     """
     if k.has(changes.WARN_UNLOCKED_BUS_RESET) and _cfg_access_lock(bridge) not in k.mutexes:
         k.warn(

@@ -8,11 +8,12 @@ from typing import Protocol
 from quiesce.explore.model import Step
 from quiesce.testbed.compare import Life, Moment
 from quiesce.testbed.errors import GuestGone, Skipped
-from quiesce.testbed.messages import alarms_in
+from quiesce.testbed.messages import BUG, OOPS, PANIC, alarms_in
 from quiesce.testbed.model_side import UNDEFINED, ModelSide, Told
-from quiesce.testbed.observation import SYSTEM, UNSEEN, Observation
+from quiesce.testbed.observation import NONE, SYSTEM, UNSEEN, Observation
 
 ALARMS = (SYSTEM, "alarms")
+FATAL = frozenset({OOPS, BUG})
 
 
 class OtherSide(Protocol):
@@ -42,7 +43,7 @@ def play_both(
             life.ended = f"{event} cannot take place in the model"
             break
         try:
-            shown = _shown(other, event)
+            shown = _shown(other, event, _heard(life))
         except Skipped as reason:
             life.ended = str(reason)
             break
@@ -55,12 +56,35 @@ def play_both(
     return life
 
 
-def _shown(other: OtherSide, event: str) -> Told:
+def not_up(events: Sequence[str], told: Told, gone: GuestGone, keep: Callable[[str, Told], None] | None) -> Life:
+    """Return the life of a kernel that does not survive its boot: what its console says last is all there is."""
+    shown = _last_words(gone, frozenset())
+    if keep:
+        keep("", Told("", {}))
+        keep(events[0], shown)
+    life = Life(tuple(events), [_moment(1, events[0], told, shown)])
+    life.ended = _end(events[0], told, shown)
+    return life
+
+
+def _shown(other: OtherSide, event: str, heard: frozenset[str]) -> Told:
     """A kernel that does not survive a step is a result: what its console says last."""
     try:
         return other.play(event)
     except GuestGone as gone:
-        return Told("gone", {ALARMS: alarms_in(gone.console.splitlines())}, "crashed")
+        return _last_words(gone, heard)
+
+
+def _heard(life: Life) -> frozenset[str]:
+    return frozenset(kind for moment in life.moments for kind in moment.kernel.get(ALARMS, "").split())
+
+
+def _last_words(gone: GuestGone, heard: frozenset[str]) -> Told:
+    """Of the end of a console, count what was not heard before; a panic that an oops leads to is no complaint more."""
+    kinds = [kind for kind in alarms_in(gone.console.splitlines()).split() if kind in FATAL or kind not in heard]
+    if PANIC in kinds and FATAL & set(kinds):
+        kinds.remove(PANIC)
+    return Told("gone", {ALARMS: " ".join(kinds) or NONE}, "crashed")
 
 
 def _moment(number: int, event: str, told: Told, shown: Told) -> Moment:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quiesce.cases.case import Case
 from quiesce.cases.library import find_case
 from quiesce.cases.scenario import find_machine
+from quiesce.explore.model import Step
 from quiesce.snapshot.qemu_recording import read_recording
 from quiesce.testbed import random_lives, recording
 from quiesce.testbed.agreement import Confirmation
-from quiesce.testbed.both import play_both
+from quiesce.testbed.both import not_up, play_both
 from quiesce.testbed.case_lives import Events, lives_of, moved
 from quiesce.testbed.compare import Life
-from quiesce.testbed.errors import GuestGone, Skipped
+from quiesce.testbed.errors import GuestDied, GuestGone, Skipped
 from quiesce.testbed.guest_side import GuestSide
 from quiesce.testbed.images import KernelImage, find_image
 from quiesce.testbed.kernel_sets import kernel_set_with, switch_mask
 from quiesce.testbed.model_side import ModelSide
 from quiesce.testbed.pool import Order, Pool, recorded_machine
+from quiesce.testbed.real_drivers import model_name, playable
 from quiesce.testbed.topology import Iommu, QemuMachine, qemu_machine
+
+BOOT = "boot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,16 @@ class Stage:
     data: dict[str, object]
     """The guest as a recording."""
     switches: tuple[str, ...] = ()
+
+    def model(self) -> ModelSide:
+        """Return the model's side, before the life begins."""
+        return ModelSide.of(self.case, self.had, instrumented=self.image.switches)
+
+    @property
+    def had(self) -> Mapping[str, str]:
+        """Devices that a built-in driver has had for a moment."""
+        found = self.data.get("had", {})
+        return {str(bdf): model_name(str(name)) for bdf, name in found.items()} if isinstance(found, dict) else {}
 
     def order(self, events: Events = ()) -> Order:
         """Return the guest that a life needs."""
@@ -101,7 +115,7 @@ class Confirmer:
             try:
                 stage = self.stage(drawn.case, target)
                 self._about(result, stage)
-                side = ModelSide.of(stage.case)
+                side = stage.model()
                 self._live(stage, [random_lives.events_of(drawn, side)], result)
             except Skipped as reason:
                 result.skipped = str(reason)
@@ -114,8 +128,8 @@ class Confirmer:
         """Put a case on the guest's machine; raises Skipped."""
         image = find_image(target.kernel)
         machine = qemu_machine(find_machine(case.machine, case.path), target.iommu)
-        data, path = recorded_machine(self.pool, Order(image, machine, case.drivers))
-        there = moved(case, machine.at)
+        data, path = recorded_machine(self.pool, Order(image, machine))
+        there = replace(moved(case, machine.at), drivers=playable(case.drivers))
         kernel = kernel_of(image, target.switches)
         return Stage(replace(there, machine=str(path), kernel=kernel), case, image, machine, data, target.switches)
 
@@ -134,12 +148,20 @@ class Confirmer:
             recording.write(recorded(stage, result, kept), self.record / f"{_file_name(result)}.json.gz")
 
     def live(self, stage: Stage, events: Events, keeper: recording.Keeper | None = None) -> Life:
-        """Live one life on both sides."""
-        model = ModelSide.of(stage.case)
-        description = read_recording(json.dumps(stage.data), stage.case.machine)
-        with self.pool.lend(stage.order(events)) as guest:
+        """Live one life on both sides. One that begins with the boot begins with whether the guest comes up."""
+        model = stage.model()
+        booted = model.play(Step(BOOT)) if events[:1] == (BOOT,) else None
+        rest = events[1:] if booted else events
+        try:
+            guest = self.pool.take(stage.order(events))
+        except GuestDied as gone:
+            if booted is None:
+                raise
+            return not_up(events, booted, gone, keeper)
+        with guest:
+            description = read_recording(json.dumps(stage.data), stage.case.machine)
             there = GuestSide(guest, stage.image, stage.machine, description, stage.case.drivers, model.devices)
-            return play_both(model, there, events, keeper)
+            return play_both(model, there, rest, keeper)
 
 
 def kernel_of(image: KernelImage, switches: Sequence[str]) -> str:
@@ -163,6 +185,7 @@ def recorded(stage: Stage, result: Confirmation, lives: list[recording.Shown]) -
         drivers=stage.case.drivers,
         devices=stage.case.devices,
         machine=stage.data,
+        instrumented=stage.image.switches,
         lives=lives,
     )
 

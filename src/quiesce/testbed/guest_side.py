@@ -102,8 +102,9 @@ class GuestSide:
             raise CannotDo("memory of a device that is gone reads 0 in QEMU, and all ones on hardware")
 
     def table_fits(self, model: str, bdf: str) -> bool:
-        """Whether the real driver's id table has the device; a scripted one has none."""
-        if real_drivers.real_driver(model).script:
+        """Whether the real driver's id table has the device; most scripted ones have none."""
+        script = real_drivers.real_driver(model).script
+        if script is not None and not script.ids:
             return False
         found = self.description.function(Bdf.parse(bdf))
         if found is None:

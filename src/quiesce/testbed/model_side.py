@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quiesce.cases.case import Case
@@ -42,11 +42,26 @@ class ModelSide:
         self.listener = Listener()
 
     @classmethod
-    def of(cls, case: Case, *, instrumented: bool = False) -> ModelSide:
-        """Return the model of a case on the machine it names, all its devices observed."""
-        description = find_machine(case.machine, case.path)
-        model = build_kernel(case, description)
-        return cls(case, description, devices_of(case, model), instrumented=instrumented)
+    def of(
+        cls,
+        case: Case,
+        had: Mapping[str, str] | None = None,
+        description: MachineDescription | None = None,
+        *,
+        instrumented: bool = False,
+    ) -> ModelSide:
+        """Return the model of a case on the machine it names, all its devices observed; ``had`` are devices that a
+        built-in driver has had for a moment before the life begins.
+        """
+        booted = any(step.event == "boot" for step in case.setup)
+        known = {
+            bdf: name for bdf, name in (had or {}).items() if bdf in case.devices and name in case.drivers and booted
+        }
+        before = (Step(event) for bdf, name in known.items() for event in (f"bind {name} {bdf}", f"unbind {bdf}"))
+        case = replace(case, setup=(*case.setup, *before))
+        there = description or find_machine(case.machine, case.path)
+        model = build_kernel(case, there)
+        return cls(case, there, devices_of(case, model), instrumented=instrumented)
 
     def start(self) -> Observation:
         """Return what there is to see before the first step."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from quiesce.testbed.scripted import ScriptModule
 from quiesce.testbed.store import cache_dir, locked
 from quiesce.testbed.topology import QemuMachine
 
+_AUTOPROBE = "/sys/bus/pci/drivers_autoprobe"
 _AGAIN = """echo 0 > /sys/bus/pci/drivers_autoprobe
 for d in /sys/bus/pci/devices/*; do
   case $(cat $d/class) in 0x06*) continue;; esac
@@ -27,11 +27,11 @@ done
 echo 1 > /sys/bus/pci/rescan
 for d in /sys/bus/pci/devices/*; do
   case $(cat $d/class) in 0x06*) continue;; esac
-  [ -e $d/driver ] && echo ${d##*/} > $d/driver/unbind
+  [ -e $d/driver ] && echo had ${d##*/} $(readlink $d/driver) && echo ${d##*/} > $d/driver/unbind
 done
 echo 1 > /sys/bus/pci/drivers_autoprobe"""
 """Lets no device have had a driver: one that a built-in driver has taken at boot is removed and found again. Before
-v7.2 what is found is bound again whatever drivers_autoprobe says; that is undone."""
+v7.2 what is found is bound again whatever drivers_autoprobe says; that is undone, and told."""
 
 
 _ALWAYS = ("aer_inject",)
@@ -85,14 +85,9 @@ class Pool:
         self.folder = folder
         self._refused: set[str] = set()
 
-    @contextmanager
-    def lend(self, order: Order) -> Iterator[Guest]:
-        """Yield a running guest whose drivers are loaded and have no device yet; it ends with the context."""
-        guest = self._restored(order) or _booted(order)
-        try:
-            yield guest
-        finally:
-            guest.stop()
+    def take(self, order: Order) -> Guest:
+        """Return a running guest whose drivers are loaded and have no device yet; it is a context manager."""
+        return self._restored(order) or _booted(order)
 
     def _restored(self, order: Order) -> Guest | None:
         key = order.key()
@@ -112,9 +107,14 @@ class Pool:
             guest.save(path)
 
 
-def _booted(order: Order) -> Guest:
+def _started(order: Order) -> Guest:
     guest = order.guest()
     guest.start()
+    return guest
+
+
+def _booted(order: Order) -> Guest:
+    guest = _started(order)
     try:
         _settled(guest, order)
         return _completed(guest, order)
@@ -123,23 +123,27 @@ def _booted(order: Order) -> Guest:
         raise
 
 
-def _settled(guest: Guest, order: Order) -> None:
-    """Define the scripted drivers, and take from built-in drivers what they bound at boot."""
+def _settled(guest: Guest, order: Order) -> dict[str, str]:
+    """Define the scripted drivers, and take from built-in drivers what they bound at boot; returns which devices have
+    had a driver nevertheless.
+    """
     module = ScriptModule(guest)
+    guest.write(_AUTOPROBE, "0")
     for model in order.drivers:
         script = real_drivers.real_driver(model).script
         if script is not None:
             module.define(script)
-    guest.shell(_AGAIN)
+    lines = (line.split() for line in guest.shell(_AGAIN)[1].splitlines() if line.startswith("had "))
+    return {bdf: driver.rpartition("/")[2] for _, bdf, driver in lines}
 
 
 def _completed(guest: Guest, order: Order) -> Guest:
     """Plug in what could not be there before."""
-    guest.shell("echo 0 > /sys/bus/pci/drivers_autoprobe")
+    guest.write(_AUTOPROBE, "0")
     for device in order.prepared.late:
         if not guest.plug(device):
             raise Skipped(f"the kernel does not find {device.driver} when it is plugged in")
-    guest.shell("echo 1 > /sys/bus/pci/drivers_autoprobe")
+    guest.write(_AUTOPROBE, "1")
     return guest
 
 
@@ -157,8 +161,11 @@ def recorded_machine(pool: Pool, order: Order) -> tuple[dict[str, Any], Path]:
     path = cache_dir() / "machines" / f"{order.machine.name}-{bare.key()}.json"
     with locked(path.stem):
         if not path.exists():
-            with pool.lend(bare) as guest:
-                made = recording(guest.snapshot(), tables_in(guest), order.machine.name, kernel=order.image.release)
+            with _started(bare) as guest:
+                had = _settled(guest, bare)
+                _completed(guest, bare)
+                facts = {"kernel": order.image.release, "had": had}
+                made = recording(guest.snapshot(), tables_in(guest), order.machine.name, **facts)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(made)
     return json.loads(path.read_text()), path

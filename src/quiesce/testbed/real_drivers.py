@@ -59,6 +59,15 @@ def real_driver(model: str) -> RealDriver:
     raise CannotDo(f"no driver of a real kernel plays {model}")
 
 
+def playable(models: Iterable[str]) -> tuple[str, ...]:
+    """Return the driver models that a real kernel has a driver for; raises CannotDo when it has none of them."""
+    wanted = tuple(models)
+    found = tuple(model for model in wanted if model in _STOCK or script_for(model))
+    if wanted and not found:
+        raise CannotDo(f"no driver of a real kernel plays {' or '.join(wanted)}")
+    return found
+
+
 def modules_of(models: Iterable[str]) -> tuple[str, ...]:
     """Return the modules that a set of driver models needs, each once, in order; raises CannotDo."""
     return tuple(dict.fromkeys(module for model in models for module in real_driver(model).modules))

@@ -42,6 +42,8 @@ class Recording:
     devices: tuple[str, ...]
     machine: Mapping[str, Any]
     """The guest as a recording of a machine."""
+    instrumented: bool = False
+    """The kernel has the debugging that some complaints need."""
     lives: list[Shown] = field(default_factory=list)
 
 
@@ -88,8 +90,11 @@ def replay(recording: Recording) -> list[Life]:
         drivers=recording.drivers,
         devices=recording.devices,
     )
+    had = recording.machine.get("had")
     return [
-        play_both(ModelSide(case, description, recording.devices), Replayed(shown), shown.events)
+        play_both(
+            ModelSide.of(case, had, description, instrumented=recording.instrumented), Replayed(shown), shown.events
+        )
         for shown in recording.lives
     ]
 
@@ -105,7 +110,18 @@ def write(recording: Recording, path: Path) -> None:
     path.write_bytes(gzip.compress(json.dumps(data, sort_keys=True).encode(), mtime=0))
 
 
-_PLAIN = ("case", "release", "package", "kernel_set", "iommu", "qemu", "drivers", "devices", "machine")
+_PLAIN = (
+    "case",
+    "release",
+    "package",
+    "kernel_set",
+    "iommu",
+    "qemu",
+    "drivers",
+    "devices",
+    "machine",
+    "instrumented",
+)
 
 
 def _packed(told: Sequence[Told]) -> list[list[Any]]:

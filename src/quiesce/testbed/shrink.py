@@ -14,7 +14,6 @@ from quiesce.testbed.case_lives import Events
 from quiesce.testbed.compare import Difference
 from quiesce.testbed.errors import GuestGone, Skipped
 from quiesce.testbed.known import unexplained
-from quiesce.testbed.model_side import ModelSide
 
 if TYPE_CHECKING:
     from quiesce.testbed.agreement import Confirmation
@@ -58,7 +57,7 @@ def shrink(confirmer: Confirmer, stage: Stage, events: Events, difference: Diffe
 
 def _possible(stage: Stage, events: Events) -> bool:
     """Whether the model can live it to the end."""
-    side = ModelSide.of(stage.case)
+    side = stage.model()
     told = [side.play(Step(event)) for event in events]
     return None not in told and not any(one and one.ended for one in told[:-1])
 
