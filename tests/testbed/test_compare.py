@@ -55,14 +55,28 @@ def test_fields_belong_to_the_families_of_rules() -> None:
     ]
 
 
+def _life(difference: Difference, *before: str) -> Life:
+    events = (*before, difference.event)
+    sides = ({(difference.subject, difference.field): text} for text in (difference.model, difference.kernel))
+    return Life(events, [Moment(len(events), difference.event, "0", "0", *sides)])
+
+
 def test_a_listed_difference_is_explained_on_the_kernels_it_is_listed_for_only(monkeypatch) -> None:
     listed = Known("5.10.*", "amd", "bind_*", "*", "irq", "because")
     monkeypatch.setattr("quiesce.testbed.known.known_differences", lambda: (listed,))
     difference = Difference(1, "bind ahci 0000:00:05.0", BDF, "irq", "line", "none")
-    assert unexplained([difference], "5.10.0-32-amd64", "amd") == []
-    assert unexplained([difference], "5.10.0-32-amd64", "intel") == [difference]
-    assert unexplained([difference], "6.1.0-50-amd64", "amd") == [difference]
-    assert unexplained([difference._replace(event="unbind 0000:00:05.0")], "5.10.0-32-amd64", "amd") != []
+    assert unexplained(_life(difference), "5.10.0-32-amd64", "amd") == []
+    assert unexplained(_life(difference), "5.10.0-32-amd64", "intel") == [difference]
+    assert unexplained(_life(difference), "6.1.0-50-amd64", "amd") == [difference]
+    assert unexplained(_life(difference._replace(event="unbind 0000:00:05.0")), "5.10.0-32-amd64", "amd") != []
+
+
+def test_a_listed_difference_can_last(monkeypatch) -> None:
+    listed = Known("*", "*", "rescan+", "*", "irq", "because")
+    monkeypatch.setattr("quiesce.testbed.known.known_differences", lambda: (listed,))
+    difference = Difference(2, "unbind 0000:00:05.0", BDF, "irq", "line", "none")
+    assert unexplained(_life(difference, "rescan"), "6.1.0", "amd") == []
+    assert unexplained(_life(difference, "suspend"), "6.1.0", "amd") == [difference]
 
 
 def test_the_table_adds_up_by_kernel_iommu_and_family(monkeypatch) -> None:

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cases", metavar="CASE", nargs="*", help="a shipped case, or a case file")
     parser.add_argument("--all", action="store_true", help="every shipped case")
     parser.add_argument("--random", type=common.positive, metavar="N", help="N lives drawn at random")
+    parser.add_argument("--groups", type=common.positive, metavar="N", help="the groups of N machines drawn at random")
     parser.add_argument("--seed", type=common.count, default=1, help="where the random lives begin (default: 1)")
     parser.add_argument(
         "--kernel",
@@ -47,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; 1 when something differs that is not listed."""
+    if args.groups:
+        return _groups(args)
     from quiesce.report import agreement
 
     done: list[Confirmation] = []
@@ -61,6 +64,19 @@ def main(args: argparse.Namespace) -> int:
         print(f"quiesce: interrupted after {len(done)} confirmations", file=sys.stderr)
     _print_end(args, done)
     return FINDINGS if any(one.unexplained for one in done) else 0
+
+
+def _groups(args: argparse.Namespace) -> int:
+    """Compare the groups of random machines; 1 when one differs."""
+    from quiesce.testbed import batch
+
+    tried = good = 0
+    for line, agrees in batch.groups(args.groups, args.seed, batch.targets(args.kernel, args.iommu, ()), args.jobs):
+        print(line, flush=True)
+        tried += agrees is not None
+        good += bool(agrees)
+    print(f"groups: {good} of {tried} machines as predicted")
+    return FINDINGS if good < tried else 0
 
 
 def _print_end(args: argparse.Namespace, done: list[Confirmation]) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from quiesce.testbed.images import KernelImage
 
 
+_QEMU = "qemu"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -33,7 +36,8 @@ def _mirror_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", metavar="NAME", nargs="+", help="debian:5.10, debian:6.1, debian:6.12, debian:newest")
+    names = "debian:5.10, debian:6.1, debian:6.12, debian:newest; qemu for a newer QEMU beside the installed one"
+    parser.add_argument("names", metavar="NAME", nargs="+", help=names)
     parser.add_argument("--no-headers", action="store_true", help="without what modules of our own are built against")
     parser.add_argument("--update", action="store_true", help="look for a newer version of what is there already")
     _mirror_argument(parser)
@@ -76,7 +80,11 @@ def _fetch(args: argparse.Namespace) -> int:
     from quiesce.testbed.fetch import checked_name, fetch
 
     status = 0
-    for name in [checked_name(name) for name in args.names]:
+    if _QEMU in args.names:
+        from quiesce.testbed.side_qemu import fetch_qemu
+
+        print(f"{_QEMU:<16} {fetch_qemu(say=_say)}")
+    for name in [checked_name(name) for name in args.names if name != _QEMU]:
         try:
             image = fetch(name, mirror=args.mirror, headers=not args.no_headers, update=args.update, say=_say)
         except Skipped as reason:

@@ -31,7 +31,7 @@ class E1000e(PciDriver):
 
     def probe(self, k: Kernel, dev: PciDev) -> int:
         """``e1000_probe``."""
-        error = pci.pci_enable_device(k, dev)
+        error = pci.pci_enable_device_mem(k, dev)
         if error:
             return error
         error = pci.pci_request_regions(k, dev, self.name)
@@ -167,7 +167,7 @@ class E1000e(PciDriver):
 
     def slot_reset(self, k: Kernel, dev: PciDev) -> str:
         """``e1000_io_slot_reset``: what was saved at probe is restored once more."""
-        if pci.pci_enable_device(k, dev):
+        if pci.pci_enable_device_mem(k, dev):
             return aer.DISCONNECT
         dev.state_saved = True
         pci.pci_restore_state(k, dev)

@@ -41,7 +41,7 @@ class Nvme(PciDriver):
 
     def _enable(self, k: Kernel, dev: PciDev) -> int:
         """``nvme_pci_enable`` and the queues."""
-        error = pci.pci_enable_device(k, dev)
+        error = pci.pci_enable_device_mem(k, dev)
         if error:
             return error
         pci.pci_set_master(k, dev)

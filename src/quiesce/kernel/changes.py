@@ -234,6 +234,9 @@ REVERT_BUS_RESET_NEEDS_RESET_METHOD = _merged(
 REMOVE_KEEPS_POWER_STATE = _merged(
     "d462c8e89e84", "v7.2-rc1", "PCI core", "a removed driver no longer leaves its device in PCI_UNKNOWN"
 )
+RESET_PROBED_AT_INIT = _merged(
+    "reset-probed-at-init", "v4.17-rc1", "PCI reset", "whether a device can be reset is asked once, when it is found"
+)
 XHCI_ONE_HANDLER = _merged("xhci-one-handler", "v6.7-rc1", "xhci", "xhci has a handler on its first vector only")
 UIO_PCI_MANAGED = _merged(
     "uio-pci-managed", "v5.13-rc1", "uio", "uio_pci_generic is managed, and binds devices without an interrupt too"

@@ -139,7 +139,7 @@ class PciDev(State):
     reset_methods: Field[tuple[str, ...] | None] = Field(None)
     """The reset methods that user space chose, in its order; None for the default."""
     bus_reset_listed: Field[bool] = Field(False)
-    """A bus reset is among the methods, as found when the device was: the first one found on its bus (v5.15+)."""
+    """A bus reset is among the methods, as found when the device was: the first one found on its bus (v4.17+)."""
     current_state: Field[int] = Field(PCI_UNKNOWN)
     state_saved: Field[bool] = Field(False)
     saved_config: Field[tuple[tuple[str, int], ...]] = Field(())

@@ -77,10 +77,18 @@ def pci_is_enabled(dev: PciDev) -> bool:
     return dev.enable_cnt > 0
 
 
-def pci_enable_device(k: Kernel, dev: PciDev) -> int:
+_EVERYTHING = ("mem", "io")
+
+
+def pci_enable_device_mem(k: Kernel, dev: PciDev) -> int:
+    """drivers/pci/pci.c. Kept: as ``pci_enable_device``, but I/O decoding stays as it is."""
+    return pci_enable_device(k, dev, ("mem",))
+
+
+def pci_enable_device(k: Kernel, dev: PciDev, wanted: tuple[str, ...] = _EVERYTHING) -> int:
     """drivers/pci/pci.c. Kept: the power state is read again; only the first of several enables does anything; the
     bridges above are enabled and made bus master first (v3.13+; before, enumeration did that); the count goes back when
-    it fails. Left out: the variants for memory or I/O only.
+    it fails. ``wanted`` are the kinds of resources to switch on.
     """
     pci_update_current_state(k, dev, dev.current_state)
     dev.enable_cnt += 1
@@ -89,7 +97,7 @@ def pci_enable_device(k: Kernel, dev: PciDev) -> int:
     bridge = upstream_bridge(k, dev)
     if bridge is not None and k.has(changes.ENABLE_UPSTREAM_BRIDGE):
         _pci_enable_bridge(k, bridge)
-    error = _do_pci_enable_device(k, dev)
+    error = _do_pci_enable_device(k, dev, wanted)
     if error < 0:
         dev.enable_cnt -= 1
     return error
@@ -122,11 +130,11 @@ def pci_enable_bridges(k: Kernel) -> None:
             pci_set_master(k, dev)
 
 
-def _do_pci_enable_device(k: Kernel, dev: PciDev) -> int:
+def _do_pci_enable_device(k: Kernel, dev: PciDev, wanted: tuple[str, ...]) -> int:
     error = pci_set_power_state(k, dev, PCI_D0)
     if error < 0 and error != -EIO:
         return error
-    error = _pcibios_enable_device(k, dev)
+    error = _pcibios_enable_device(k, dev, wanted)
     if error < 0:
         return error
     if not (dev.msi_enabled or dev.msix_enabled) and pci_read_config(k, dev, r.PCI_INTERRUPT_PIN, 1):
@@ -134,15 +142,15 @@ def _do_pci_enable_device(k: Kernel, dev: PciDev) -> int:
     return 0
 
 
-def _pcibios_enable_device(k: Kernel, dev: PciDev) -> int:
+def _pcibios_enable_device(k: Kernel, dev: PciDev, wanted: tuple[str, ...]) -> int:
     """arch/x86/pci/common.c. Kept: decoding on, and the legacy interrupt set up only while MSI and MSI-X are off; not
     at all in v4.3 and v4.4, where probing does that.
     """
     if k.may_fail(f"pci_enable_resources {dev.bdf}"):
         return -EINVAL
-    kinds = {kind for _, kind in pci_bars(dev)}
-    wanted = (r.PCI_COMMAND_IO if "io" in kinds else 0) | (r.PCI_COMMAND_MEMORY if "mem" in kinds else 0)
-    pci_change_command(k, dev, set=wanted)
+    kinds = {kind for _, kind in pci_bars(dev) if kind in wanted}
+    bits = (r.PCI_COMMAND_IO if "io" in kinds else 0) | (r.PCI_COMMAND_MEMORY if "mem" in kinds else 0)
+    pci_change_command(k, dev, set=bits)
     if dev.msi_enabled or dev.msix_enabled or k.has(changes.PCIBIOS_ALLOC_IRQ):
         return 0
     return x86_irq.pcibios_enable_irq(k, dev)
@@ -150,7 +158,7 @@ def _pcibios_enable_device(k: Kernel, dev: PciDev) -> int:
 
 def pci_reenable_device(k: Kernel, dev: PciDev) -> int:
     """drivers/pci/pci.c. Kept: what enabling does to the registers, once more, if the device counts as enabled."""
-    return _do_pci_enable_device(k, dev) if pci_is_enabled(dev) else 0
+    return _do_pci_enable_device(k, dev, _EVERYTHING) if pci_is_enabled(dev) else 0
 
 
 def pci_disable_device(k: Kernel, dev: PciDev) -> None:

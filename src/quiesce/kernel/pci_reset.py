@@ -89,18 +89,18 @@ def pci_reset_methods(k: Kernel, dev: PciDev) -> tuple[str, ...]:
 
 
 def _supported(k: Kernel, dev: PciDev, name: str) -> bool:
-    if name == "bus" and k.has(changes.RESET_METHOD_SYSFS):
+    if name == "bus" and k.has(changes.RESET_PROBED_AT_INIT):
         return dev.bus_reset_listed
     return _RESET[name](k, dev, True) == 0
 
 
 def pci_init_reset_methods(k: Kernel, dev: PciDev) -> None:
-    """drivers/pci/pci.c, v5.15+. Kept: the list is made once, when the device has been found but is not on its bus yet,
-    so that the first one on a bus, and any bridge there, has a bus reset in it, which may turn out impossible later.
+    """drivers/pci/probe.c, v4.17+. Kept: the list is made once, when the device has been found but is not on its bus
+    yet, so that the first one on a bus, and a bridge there, has a bus reset in it, which may turn out impossible later.
     """
     bridge = upstream_bridge(k, dev)
     alone = bridge is not None and not dev.is_virtfn and not _bus_of(k, bridge)
-    dev.bus_reset_listed = k.has(changes.RESET_METHOD_SYSFS) and alone
+    dev.bus_reset_listed = k.has(changes.RESET_PROBED_AT_INIT) and alone
 
 
 def reset_method_store(k: Kernel, dev: PciDev, names: tuple[str, ...] | None) -> int:

@@ -37,7 +37,7 @@ class Confirmation:
     def differences(self) -> list[tuple[Life, Difference, str]]:
         """Return every difference with its life and the listed reason, empty when nothing listed fits."""
         return [
-            (life, difference, reason(difference, self.release, self.iommu))
+            (life, difference, reason(difference, life, self.release, self.iommu))
             for life in self.lives
             for difference in life.differences()
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,12 +13,13 @@ from quiesce.snapshot.errors import BadInput
 from quiesce.testbed import recording
 from quiesce.testbed.agreement import Confirmation
 from quiesce.testbed.confirm import Confirmer, Target
-from quiesce.testbed.errors import Skipped
+from quiesce.testbed.errors import GuestGone, Skipped
 from quiesce.testbed.images import find_image, installed
 from quiesce.testbed.pool import Pool
-from quiesce.testbed.topology import Iommu
+from quiesce.testbed.topology import Iommu, qemu_machine
 
 _AS_DESCRIBED: tuple[Iommu, ...] = ("same",)
+_BOTH: tuple[Iommu, ...] = ("intel", "amd")
 CHUNK = 10
 """How many random lives one piece of work has."""
 
@@ -93,9 +94,10 @@ def _pieces(work: Work, wanted: Sequence[Target], guests: Path) -> Iterator[Piec
     for target in wanted:
         for case in work.cases:
             yield Piece(target, guests, case, record=work.record)
-        for first in range(0, work.random, CHUNK):
-            numbers = tuple(range(first, min(first + CHUNK, work.random)))
-            yield Piece(target, guests, seed=work.seed, numbers=numbers, record=work.record, shrink=work.shrink)
+        for chosen in [target] if target.iommu != "same" else [replace(target, iommu=iommu) for iommu in _BOTH]:
+            for first in range(0, work.random, CHUNK):
+                numbers = tuple(range(first, min(first + CHUNK, work.random)))
+                yield Piece(chosen, guests, seed=work.seed, numbers=numbers, record=work.record, shrink=work.shrink)
 
 
 def do(piece: Piece) -> list[Confirmation]:
@@ -113,6 +115,39 @@ def do(piece: Piece) -> list[Confirmation]:
 
         shrink_all(confirmer, found, piece)
     return found
+
+
+def groups(number: int, seed: int, wanted: Sequence[Target], jobs: int) -> Iterator[tuple[str, bool | None]]:
+    """Yield for machines drawn at random how their groups on real kernels compare with the predicted ones: a line, and
+    whether they agree, None when it could not be tried.
+    """
+    pieces = [
+        (target.kernel, iommu, seed + at)
+        for target in wanted
+        for iommu in ([target.iommu] if target.iommu != "same" else _BOTH)
+        for at in range(number)
+    ]
+    if jobs <= 1:
+        yield from map(_groups_of, pieces)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_quiet) as pool:
+        yield from pool.map(_groups_of, pieces)
+
+
+def _groups_of(piece: tuple[str, Iommu, int]) -> tuple[str, bool | None]:
+    from quiesce.testbed.groups_check import check_groups
+    from quiesce.testbed.random_topology import random_description
+
+    kernel, iommu, seed = piece
+    try:
+        description = random_description(seed, iommu=iommu)
+        found = check_groups(description, find_image(kernel), qemu_machine(description))
+    except (Skipped, GuestGone) as reason:
+        return f"random-{seed} {kernel} {iommu} skipped: {str(reason).splitlines()[0]}", None
+    return found.line(), found.agrees
 
 
 def from_recording(path: Path) -> Confirmation:

@@ -24,6 +24,7 @@ from quiesce.testbed.topology import QemuMachine
 
 STEPS = SYSFS_STEPS | VFIO_STEPS | POWER_STEPS
 _COMMAND = 4
+_BARS = slice(0x10, 0x28)
 _SETTLE = 0.02
 _APPEARS = 8.0
 _EDU = (0x1234, 0x11E8)
@@ -98,8 +99,11 @@ class GuestSide:
 
     def check_bindable(self, model: str, bdf: str) -> None:
         """Raise CannotDo for a driver that would take nothing for an answer."""
-        if bdf in self.gone and not real_drivers.real_driver(model).config_only:
-            raise CannotDo("memory of a device that is gone reads 0 in QEMU, and all ones on hardware")
+        if real_drivers.real_driver(model).config_only:
+            return
+        nowhere = not any(self.guest.config(bdf, 64)[_BARS])
+        if bdf in self.gone or nowhere:
+            raise CannotDo("memory of a device that is gone, or lost its addresses, reads 0 in QEMU")
 
     def table_fits(self, model: str, bdf: str) -> bool:
         """Whether the real driver's id table has the device; most scripted ones have none."""
@@ -147,6 +151,8 @@ class GuestSide:
     def unload_driver(self, model: str) -> None:
         """Unload it, with what keeps it in use left alone."""
         driver = real_drivers.real_driver(model)
+        if driver.modules and self.image.builtin(driver.modules[0]):
+            raise CannotDo(f"{driver.name} is built into this kernel")
         if driver.script:
             self.module.undefine(driver.name)
         else:

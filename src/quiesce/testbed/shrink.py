@@ -69,8 +69,7 @@ def _still_differs(confirmer: Confirmer, stage: Stage, events: Events, wanted: D
         return False
     release, iommu = stage.image.release, stage.machine.iommu or "none"
     return any(
-        (found.subject, found.field) == (wanted.subject, wanted.field)
-        for found in unexplained(life.differences(), release, iommu)
+        (found.subject, found.field) == (wanted.subject, wanted.field) for found in unexplained(life, release, iommu)
     )
 
 

@@ -62,13 +62,13 @@ def bind(side: GuestSide, words: list[str]) -> str:
     real = side.driver_name(name)
     override = f"{DEVICES}/{bdf}/driver_override"
     now = side.guest.read(override)
+    if not side.guest.names(f"{DRIVERS}/{real}"):
+        return "-ENODEV"
     if now not in (None, "", "(null)", real):
         side.guest.write(override, "\n")
     if not side.table_fits(name, bdf):
         side.guest.write(override, real)
     answer = write(side, f"{DRIVERS}/{real}/bind", bdf, SLOW)
-    if answer == "-ENOENT":
-        return "-ENODEV"
     if answer == "0":
         side.after_bind(name, bdf)
     return answer
