@@ -1,8 +1,8 @@
 """Differences between model and kernels that are known, each with its reason, from ``known_differences.txt``.
 
 A line of that file: ``KERNELS IOMMUS EVENT SUBJECT FIELD  reason``, the first five being patterns; blanks of an event
-are written ``_``, and ``+`` at its end says from there on. A listed difference still counts as one; it only does not need
-to be explained again.
+are written ``_``, and ``+`` at its end says from there on. A listed difference still counts as one; it only does not
+need to be explained again.
 """
 
 from __future__ import annotations

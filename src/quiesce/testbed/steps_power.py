@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from quiesce.testbed.steps import CannotDo, StepFunction, errno_text
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
 
 _SHUTDOWN_DEADLINE = 30.0
 _SAMPLE = 0.005
+_STILL = 1.5
 ASLEEP, DOWN, GAP, SECOND, RUNNING = "asleep", "down", "gap", "second", "running"
 
 
@@ -42,16 +42,18 @@ def reboot(side: GuestSide, words: list[str]) -> str:
 
 
 def kexec(side: GuestSide, words: list[str]) -> str:
-    """Jump to a second kernel. What there is to see is what lasts longest until that kernel speaks: the shutdown
-    of the first takes a moment, and the second takes seconds to come to the devices.
+    """Jump to a second kernel. What there is to see is what no longer changes: the shutdown of the first takes a moment,
+    and the second needs seconds to come to the devices.
     """
     side.guest.kexec()
-    samples: Counter[tuple[bytes, ...]] = Counter()
-    end = time.monotonic() + _SHUTDOWN_DEADLINE
-    while not side.guest.second_kernel_speaks() and time.monotonic() < end:
-        samples[tuple(side.guest.config(bdf, 256) for bdf in side.devices)] += 1
+    now = time.monotonic()
+    since, end = now, now + _SHUTDOWN_DEADLINE
+    while now - since < _STILL and now < end and not side.guest.second_kernel_speaks():
+        found = {bdf: side.guest.config(bdf, 256) for bdf in side.devices}
+        now = time.monotonic()
+        if found != side.gap:
+            side.gap, since = found, now
         time.sleep(_SAMPLE)
-    side.gap = dict(zip(side.devices, samples.most_common(1)[0][0], strict=True)) if samples else {}
     side.phase = GAP
     return "0"
 
