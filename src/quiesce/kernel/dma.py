@@ -35,7 +35,7 @@ from quiesce.kernel.dma_iova import (
     unmap_page,
 )
 from quiesce.kernel.iommu import iommu_get_dma_domain
-from quiesce.kernel.iommu_group import IommuDomain
+from quiesce.kernel.iommu_group import DMA, IommuDomain
 from quiesce.kernel.kernel import Gfp, Kernel
 from quiesce.kernel.objects import PciDev
 
@@ -202,7 +202,9 @@ def _domain_for_unmap(
 
 
 def _unmap_in(k: Kernel, mapping: DmaMapping, domain: IommuDomain, path: str) -> None:
-    """Unmap in the domain the device is in now, which need not be the one the mapping was made in."""
+    """Unmap in the domain the device is in now, which need not be the one the mapping was made in. VT-d's own way
+    (up to v5.10, read there) does not survive that in a domain of user space's.
+    """
     if mapping.domain is domain:
         unmap_page(k, domain, mapping.iova)
         return
@@ -212,6 +214,13 @@ def _unmap_in(k: Kernel, mapping: DmaMapping, domain: IommuDomain, path: str) ->
     else:
         why = f"{mapping.tag} is unmapped in domain {domain.number}, where {mapping.iova:#x} is not mapped"
     k.warn("WARNING: DMA unmap of an address that is not mapped", "dma/unmap-not-mapped", why, "dma_unmap_page_attrs")
+    if path == INTEL and domain.type != DMA:
+        raise k.crash(
+            "iommu/unmap-in-foreign-domain",
+            "BUG: kernel NULL pointer dereference",
+            f"{why}; a domain that is not for DMA has no IOMMU to flush, says intel_unmap, and flushes it",
+            "iommu_flush_iotlb_psi",
+        )
     _check_leak(k, mapping, path)
 
 

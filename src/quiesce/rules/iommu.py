@@ -42,6 +42,14 @@ RULES = (
         "unmap-after-unplug",
     ),
     Rule(
+        "iommu/unmap-in-foreign-domain",
+        "A mapping is taken back while the device is in a domain that is not for DMA mappings.",
+        "The kernel dereferences the IOMMU that such a domain does not have.",
+        "VT-d up to v5.10.",
+        ("c588072bba6b",),
+        "teach-late-unmap",
+    ),
+    Rule(
         "iommu/unmap-without-group",
         "A mapping is taken back after the device has left its group.",
         "The kernel follows the null pointer `dev->iommu_group`.",
