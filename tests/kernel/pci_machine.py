@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from quiesce.kernel import pci_reset
 from quiesce.kernel.changes import kernel
 from quiesce.kernel.driver import PciDriver
 from quiesce.kernel.kernel import Finding, Kernel, Message
@@ -189,6 +190,8 @@ def believe(k: Kernel, *addresses: str) -> tuple[PciDev, ...]:
         k.system.devices.append(dev)
         made.append(dev)
     System.get(k.world, "system").phase = "running"
+    for dev in made:
+        dev.reset_methods_found = tuple(name for name in pci_reset.METHODS if pci_reset.can_reset(k, dev, name))
     return tuple(made)
 
 

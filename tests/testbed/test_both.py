@@ -106,7 +106,17 @@ def test_what_was_recorded_compares_again_without_the_guest(tmp_path) -> None:
         "acpi": {"DMAR": base64.b64encode(described.dmar or b"").decode()},
     }
     stored = recording.Recording(
-        "small", "6.12.0", "", "v6.12", "intel", "7.2", ("ahci", "vfio-pci"), (BDF,), machine, lives=[keeper.shown()]
+        "small",
+        "debian:6.12",
+        "6.12.0",
+        "",
+        "v6.12",
+        "intel",
+        "7.2",
+        ("ahci", "vfio-pci"),
+        (BDF,),
+        machine,
+        lives=[keeper.shown()],
     )
     recording.write(stored, tmp_path / "a.json.gz")
     again = recording.read(tmp_path / "a.json.gz")

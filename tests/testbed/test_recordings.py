@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from quiesce.cases.library import BUGS
 from quiesce.testbed import recording
 from quiesce.testbed.compare import AGREE, DIFFER, tally
@@ -32,7 +33,12 @@ def test_the_model_predicts_what_a_kernel_showed(path) -> None:
 
 def test_all_four_kernels_and_both_iommus_were_recorded() -> None:
     stored = [recording.read(path) for path in FILES]
-    assert {one.release.split("-")[0].split("+")[0].rpartition(".")[0] for one in stored} >= {"5.10", "6.1", "6.12", "7.2"}
+    assert {one.release.split("-")[0].split("+")[0].rpartition(".")[0] for one in stored} >= {
+        "5.10",
+        "6.1",
+        "6.12",
+        "7.2",
+    }
     assert {one.iommu for one in stored} >= {"intel", "amd", "none"}
 
 

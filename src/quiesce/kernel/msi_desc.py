@@ -201,8 +201,12 @@ def msi_setup_device_data(k: Kernel, dev: PciDev) -> int:
 
 
 def msi_device_data_release(k: Kernel, dev: PciDev, node: Devres) -> None:
-    """kernel/irq/msi.c, v5.17+. Kept: vectors that are still there are forgotten, with a warning."""
+    """kernel/irq/msi.c, v5.17+. Kept: vectors that are still there are forgotten, with a warning, and one more for the
+    device's own interrupt domain, which goes too (v6.2+).
+    """
     if dev.msi_descs:
+        if k.has(changes.PER_DEVICE_MSI_DOMAIN):
+            k.printk("WARN", "WARNING: kernel/irq/irqdomain.c: irq_domain_remove")
         on = "MSI-X" if dev.msix_enabled else "MSI"
         k.warn(
             "WARNING: kernel/irq/msi.c: msi_device_data_release",

@@ -138,8 +138,8 @@ class PciDev(State):
     """``pcim_pin_device`` was called (v6.11+; before, the mark is in the devres node)."""
     reset_methods: Field[tuple[str, ...] | None] = Field(None)
     """The reset methods that user space chose, in its order; None for the default."""
-    bus_reset_listed: Field[bool] = Field(False)
-    """A bus reset is among the methods, as found when the device was: the first one found on its bus (v4.17+)."""
+    reset_methods_found: Field[tuple[str, ...]] = Field(())
+    """The methods it seemed to have when it was found (v4.17+)."""
     current_state: Field[int] = Field(PCI_UNKNOWN)
     state_saved: Field[bool] = Field(False)
     saved_config: Field[tuple[tuple[str, int], ...]] = Field(())

@@ -85,12 +85,13 @@ def pci_reset_methods(k: Kernel, dev: PciDev) -> tuple[str, ...]:
     """Return the methods in force: those that user space chose (v5.15+), else all that the device supports."""
     if dev.reset_methods is not None:
         return dev.reset_methods
-    return tuple(name for name in METHODS if _supported(k, dev, name))
+    if k.has(changes.RESET_PROBED_AT_INIT):
+        return dev.reset_methods_found
+    return tuple(name for name in METHODS if can_reset(k, dev, name))
 
 
-def _supported(k: Kernel, dev: PciDev, name: str) -> bool:
-    if name == "bus" and k.has(changes.RESET_PROBED_AT_INIT):
-        return dev.bus_reset_listed
+def can_reset(k: Kernel, dev: PciDev, name: str) -> bool:
+    """Return what a method answers when it is only asked."""
     return _RESET[name](k, dev, True) == 0
 
 
@@ -98,9 +99,12 @@ def pci_init_reset_methods(k: Kernel, dev: PciDev) -> None:
     """drivers/pci/probe.c, v4.17+. Kept: the list is made once, when the device has been found but is not on its bus
     yet, so that the first one on a bus, and a bridge there, has a bus reset in it, which may turn out impossible later.
     """
+    if not k.has(changes.RESET_PROBED_AT_INIT):
+        return
     bridge = upstream_bridge(k, dev)
     alone = bridge is not None and not dev.is_virtfn and not _bus_of(k, bridge)
-    dev.bus_reset_listed = k.has(changes.RESET_PROBED_AT_INIT) and alone
+    other = (name for name in METHODS if name != "bus" and can_reset(k, dev, name))
+    dev.reset_methods_found = (*other, "bus") if alone else tuple(other)
 
 
 def reset_method_store(k: Kernel, dev: PciDev, names: tuple[str, ...] | None) -> int:

@@ -133,6 +133,7 @@ _NO_REFERENCE = frozenset(
         "pci_driver",
         "driver_override",
         "reset_methods",
+        "reset_methods_found",
         "loaded",
         "dynids",
     ]

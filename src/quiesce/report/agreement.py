@@ -82,7 +82,8 @@ def _confirmation(one: Confirmation) -> dict[str, object]:
 
 _INTRODUCTION = """# How far to trust the model
 
-Made by `quiesce confirm --all --write docs/agreement.md`. The same lives were lived by the model and by real Linux
+Made by `quiesce confirm --recorded tests/testbed/recordings/*.json.gz --write docs/agreement.md`, or anew on real kernels by
+`quiesce confirm --all --write docs/agreement.md`. The same lives were lived by the model and by real Linux
 kernels in QEMU; after every step everything in [observations.md](observations.md) was looked at on both sides and
 compared as text. *Differ* counts every observation on which they part, *listed* those of them whose reason is given
 below. What could not be seen counts for nothing.
@@ -93,6 +94,11 @@ def page(confirmations: Iterable[Confirmation]) -> str:
     """Return docs/agreement.md."""
     known = list(confirmations)
     parts = [_INTRODUCTION, "## Agreement by kernel, IOMMU and family\n", *_markdown(_HEAD, map(_cells, table(known)))]
+    parts += [
+        "\n## Kernels\n",
+        "The model ran these kernel sets ([kernel-sets.md](kernel-sets.md)).\n",
+        *_kernels(known),
+    ]
     parts += ["\n## By case\n", *_by_case(known)]
     parts += ["\n## Differences\n", *_differences(known)]
     parts += ["\n## Not tried\n", *_not_tried(known)]
@@ -102,6 +108,11 @@ def page(confirmations: Iterable[Confirmation]) -> str:
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _kernels(known: Sequence[Confirmation]) -> list[str]:
+    rows = {(one.kernel, one.release, one.kernel_set): None for one in known if one.release}
+    return _markdown(("kernel", "release", "kernel set"), sorted(rows))
 
 
 def _by_case(known: Sequence[Confirmation]) -> list[str]:

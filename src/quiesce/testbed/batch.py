@@ -153,6 +153,6 @@ def _groups_of(piece: tuple[str, Iommu, int]) -> tuple[str, bool | None]:
 def from_recording(path: Path) -> Confirmation:
     """Compare the model of today with a stored recording."""
     stored = recording.read(path)
-    result = Confirmation(stored.case, f"recorded {stored.release}", stored.release, stored.kernel_set, stored.iommu)
+    result = Confirmation(stored.case, stored.kernel, stored.release, stored.kernel_set, stored.iommu)
     result.lives = recording.replay(stored)
     return result

@@ -62,6 +62,11 @@ def not_up(events: Sequence[str], told: Told, gone: GuestGone, keep: Callable[[s
     if keep:
         keep("", Told("", {}))
         keep(events[0], shown)
+    return boot_life(events, told, shown)
+
+
+def boot_life(events: Sequence[str], told: Told, shown: Told) -> Life:
+    """Return a life that its first event ends."""
     life = Life(tuple(events), [_moment(1, events[0], told, shown)])
     life.ended = _end(events[0], told, shown)
     return life

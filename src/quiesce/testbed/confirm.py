@@ -27,8 +27,6 @@ from quiesce.testbed.pool import Order, Pool, recorded_machine
 from quiesce.testbed.real_drivers import model_name, playable
 from quiesce.testbed.topology import Iommu, QemuMachine, qemu_machine
 
-BOOT = "boot"
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -150,7 +148,7 @@ class Confirmer:
     def live(self, stage: Stage, events: Events, keeper: recording.Keeper | None = None) -> Life:
         """Live one life on both sides. One that begins with the boot begins with whether the guest comes up."""
         model = stage.model()
-        booted = model.play(Step(BOOT)) if events[:1] == (BOOT,) else None
+        booted = model.play(Step(recording.BOOT)) if events[:1] == (recording.BOOT,) else None
         rest = events[1:] if booted else events
         try:
             guest = self.pool.take(stage.order(events))
@@ -177,6 +175,7 @@ def recorded(stage: Stage, result: Confirmation, lives: list[recording.Shown]) -
     """Return what the guest showed as a recording."""
     return recording.Recording(
         case=result.case,
+        kernel=result.kernel,
         release=result.release,
         package=stage.image.package,
         kernel_set=result.kernel_set,

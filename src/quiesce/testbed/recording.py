@@ -5,19 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from quiesce.cases.case import Case
+from quiesce.explore.model import Step
 from quiesce.snapshot.errors import BadInput, read_limited
 from quiesce.snapshot.qemu_recording import read_recording
-from quiesce.testbed.both import play_both
+from quiesce.testbed.both import boot_life, play_both
 from quiesce.testbed.compare import Life
 from quiesce.testbed.model_side import ModelSide, Told
 from quiesce.testbed.observation import Observation
 
 FORMAT = 1
+BOOT = "boot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Recording:
     """The lives of one case on one kernel and machine."""
 
     case: str
+    kernel: str
+    """The image, with the switches that were on."""
     release: str
     package: str
     kernel_set: str
@@ -91,12 +95,20 @@ def replay(recording: Recording) -> list[Life]:
         devices=recording.devices,
     )
     had = recording.machine.get("had")
-    return [
-        play_both(
-            ModelSide.of(case, had, description, instrumented=recording.instrumented), Replayed(shown), shown.events
-        )
-        for shown in recording.lives
-    ]
+    lives = []
+    for shown in recording.lives:
+        booted = shown.events[:1] != (BOOT,)
+        start = case if booted else replace(case, setup=())
+        model = ModelSide.of(start, had, description, instrumented=recording.instrumented)
+        lives.append(play_both(model, Replayed(shown), shown.events) if booted else _boot_again(model, shown))
+    return lives
+
+
+def _boot_again(model: ModelSide, shown: Shown) -> Life:
+    """A kernel that did not come up showed its last words only."""
+    told = model.play(Step(BOOT))
+    assert told is not None
+    return boot_life(shown.events, told, shown.told[1])
 
 
 # -- files ---------------------------------------------------------------------------------------------------
@@ -112,6 +124,7 @@ def write(recording: Recording, path: Path) -> None:
 
 _PLAIN = (
     "case",
+    "kernel",
     "release",
     "package",
     "kernel_set",

@@ -42,8 +42,8 @@ def reboot(side: GuestSide, words: list[str]) -> str:
 
 
 def kexec(side: GuestSide, words: list[str]) -> str:
-    """Jump to a second kernel. What there is to see is what no longer changes: the shutdown of the first takes a moment,
-    and the second needs seconds to come to the devices.
+    """Jump to a second kernel. What there is to see is what stays: the shutdown of the first takes a moment, and the
+    second needs seconds to come to the devices.
     """
     side.guest.kexec()
     now = time.monotonic()
