@@ -101,5 +101,7 @@ def _confirmations(args: argparse.Namespace) -> Iterator[Confirmation]:
     if not cases and not args.random:
         raise BadInput("confirm", "", "CASE..., --all, --random N or --recorded FILE...")
     targets = batch.targets(args.kernel, args.iommu, args.switch)
+    if args.write and (args.write.is_dir() or not args.write.parent.is_dir()):
+        raise BadInput(str(args.write), "", "a file in a folder that is there")
     work = batch.Work(tuple(cases), args.random or 0, args.seed, args.record, args.shrink)
     return batch.run(work, targets, args.jobs)

@@ -92,6 +92,12 @@ class Model:
         self._names = (NOTHING, *self._nestable)
         self._names_while_frozen = (NOTHING, *(event.text for event in nestable if event.hardware))
 
+    def allow(self, event: Event) -> None:
+        """Add an event that lives may have, though no search uses it."""
+        if event.text not in self._by_text:
+            self.events.append(event)
+            self._by_text[event.text] = event
+
     @property
     def world(self) -> World:
         """The world all of it lives in."""

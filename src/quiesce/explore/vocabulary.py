@@ -62,10 +62,15 @@ def _fits(k: Kernel, name: str, bdf: str) -> bool:
     return not ids or any(entry.override_only or entry.matches(k.machine.function(bdf)) for entry in ids)
 
 
+def bind_event(name: str, bdf: str) -> Event:
+    """Return the event that binds a driver to a device, with driver_override where its table does not fit."""
+    return Event(f"bind {name} {bdf}", partial(_bind, name=name, bdf=bdf), nestable=True)
+
+
 def _device_events(k: Kernel, drivers: Sequence[str], bdf: str) -> Iterator[Event]:
     for name in drivers:
         if _fits(k, name, bdf):
-            yield Event(f"bind {name} {bdf}", partial(_bind, name=name, bdf=bdf), nestable=True)
+            yield bind_event(name, bdf)
     yield Event(f"unbind {bdf}", lambda k: _unbind(k, bdf), nestable=True)
     for name in drivers:
         for operation in k.drivers[name].operations():

@@ -16,7 +16,7 @@ def line(one: Confirmation) -> str:
     """Return one confirmation in a line."""
     where = f"{one.case:<26} {one.kernel:<14} {one.iommu:<6}"
     if one.skipped:
-        return f"{where} skipped: {one.skipped}"
+        return f"{where} skipped: {' '.join(one.skipped.split())}"
     counts = Counter[str]()
     for (_, verdict), number in one.counts.items():
         counts[verdict] += number
@@ -25,7 +25,7 @@ def line(one: Confirmation) -> str:
 
 
 def details(one: Confirmation, every: bool = False) -> list[str]:
-    """Return the first difference of every life, or all of them, and why lives ended early."""
+    """Return the first difference of every life, or all of them, with the events of the life."""
     lines = []
     for life in one.lives:
         found = [(difference, why) for owner, difference, why in one.differences() if owner is life]
@@ -82,11 +82,11 @@ def _confirmation(one: Confirmation) -> dict[str, object]:
 
 _INTRODUCTION = """# How far to trust the model
 
-Made by `quiesce confirm --recorded tests/testbed/recordings/*.json.gz --write docs/agreement.md`, or anew on real kernels by
-`quiesce confirm --all --write docs/agreement.md`. The same lives were lived by the model and by real Linux
-kernels in QEMU; after every step everything in [observations.md](observations.md) was looked at on both sides and
-compared as text. *Differ* counts every observation on which they part, *listed* those of them whose reason is given
-below. What could not be seen counts for nothing.
+Made by `quiesce confirm --recorded tests/testbed/recordings/*.json.gz --write docs/agreement.md` from what was
+recorded, or anew by `quiesce confirm --all --write docs/agreement.md`. The same lives were lived by the model and by
+real Linux kernels in QEMU; after every step everything in [observations.md](observations.md) was looked at on both
+sides and compared as text. *Differ* counts every observation on which they part, *listed* those of them whose reason
+is given below. What could not be seen counts for nothing.
 """
 
 
@@ -107,7 +107,12 @@ def page(confirmations: Iterable[Confirmation]) -> str:
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return lines + [f"| {' | '.join(row)} |" for row in rows]
+    return lines + [f"| {' | '.join(map(_cell, row))} |" for row in rows]
+
+
+def _cell(text: str) -> str:
+    """Groups have bars between them, and a reason may have several lines; neither may end a cell."""
+    return " ".join(text.split()).replace("|", r"\|")
 
 
 def _kernels(known: Sequence[Confirmation]) -> list[str]:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from quiesce.cases.library import shipped
+from quiesce.cases.library import find_case, shipped
+from quiesce.cases.scenario import build
 from quiesce.snapshot.errors import BadInput
 from quiesce.testbed import recording
 from quiesce.testbed.agreement import Confirmation
 from quiesce.testbed.confirm import Confirmer, Target
 from quiesce.testbed.errors import GuestGone, Skipped
-from quiesce.testbed.images import find_image, installed
+from quiesce.testbed.images import find_image, full_name, installed
+from quiesce.testbed.kernel_sets import find_switch
 from quiesce.testbed.pool import Pool
 from quiesce.testbed.topology import Iommu, qemu_machine
 
@@ -55,7 +57,13 @@ def shipped_names() -> list[str]:
 
 
 def targets(kernels: Sequence[str], iommus: Sequence[Iommu], switches: Sequence[str]) -> list[Target]:
-    """Return what to confirm on: every kernel there is unless some are named; raises BadInput when there is none."""
+    """Return what to confirm on: every kernel there is unless some are named; raises BadInput when there is none, and
+    for a name or a switch that does not exist, which no worker should be the first to find.
+    """
+    for name in kernels:
+        full_name(name)
+    for switch in switches:
+        find_switch(switch)
     names = list(kernels) or [image.name for image in installed()]
     if not names:
         raise BadInput("confirm", "", "a kernel: 'quiesce kernel fetch debian:6.1' gets one")
@@ -63,7 +71,12 @@ def targets(kernels: Sequence[str], iommus: Sequence[Iommu], switches: Sequence[
 
 
 def run(work: Work, wanted: Sequence[Target], jobs: int) -> Iterator[Confirmation]:
-    """Yield the confirmations as they come, in order; saved guests are kept until the end."""
+    """Yield the confirmations as they come, in order; saved guests are kept until the end. Raises BadInput for a case
+    that is none before anything is tried.
+    """
+    for name in work.cases:
+        if name not in shipped():
+            build(find_case(name))
     with TemporaryDirectory(prefix="quiesce-guests-") as folder:
         yield from _all(list(_pieces(work, wanted, Path(folder))), jobs)
 

@@ -226,5 +226,5 @@ def tell_if_open(side: GuestSide, bdf: str, line: str) -> bool:
     """Give a command to the program that has a device open, if one has."""
     try:
         return tell(side, bdf, line) == "0"
-    except KeyError:
+    except CannotDo:
         return False

@@ -9,11 +9,13 @@ from quiesce.cases.case import Case
 from quiesce.cases.scenario import build, build_kernel, devices_of, find_machine
 from quiesce.explore.model import Model, Outcome, Step, errno_name
 from quiesce.explore.replay import play
+from quiesce.explore.vocabulary import bind_event
 from quiesce.snapshot.description import MachineDescription
 from quiesce.testbed.message_classes import UNDEFINED as UNDEFINED_RULES
 from quiesce.testbed.messages import Listener
 from quiesce.testbed.observation import Observation
 from quiesce.testbed.predicted import alarms_of, predict
+from quiesce.testbed.scripted import script_for
 
 UNDEFINED = "undefined"
 """How a step ended after which anything may happen: memory was freed or written that is somebody else's."""
@@ -31,12 +33,18 @@ class Told:
 
 
 class ModelSide:
-    """A case's model on the machine that the guest turned out to be, without interference and failures."""
+    """A case's model on the machine that the guest turned out to be, without interference and failures. A driver that a
+    script plays can be bound to any device: QEMU has no stand-in of every class.
+    """
 
     def __init__(
         self, case: Case, description: MachineDescription, devices: Sequence[str], *, instrumented: bool = False
     ) -> None:
         self.model: Model = build(replace(case, windows=0, faults=0, steps=case.steps or (Step("boot"),)), description)
+        for name in case.drivers:
+            if script_for(name) is not None:
+                for bdf in devices:
+                    self.model.allow(bind_event(name, bdf))
         self.devices = tuple(devices)
         self.instrumented = instrumented
         self.listener = Listener()

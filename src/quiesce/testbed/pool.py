@@ -72,8 +72,9 @@ class Order:
         )
 
     def key(self) -> str:
-        """Return what a saved guest of this order is stored under."""
-        parts = (self.image.folder, self.prepared.arguments, self.prepared.append, sorted(self.drivers))
+        """Return what a saved guest of this order, and a recording of its machine, is stored under."""
+        late = [device.argument() for device in self.prepared.late]
+        parts = (self.image.folder, self.prepared.arguments, late, self.prepared.append, sorted(self.drivers))
         text = repr((*parts, sorted(self.prepared.tables.items()), self.bugs, self.sleeps))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,18 +42,30 @@ def shrink_all(confirmer: Confirmer, found: Iterable[Confirmation], piece: Piece
 
 
 def shrink(confirmer: Confirmer, stage: Stage, events: Events, difference: Difference) -> Events:
-    """Leave out one event after the other as long as the same field of the same subject still differs."""
+    """Leave out one event after the other, then two at a time, for what is bound must be unbound, as long as the same
+    field of the same subject still differs. The last event stays.
+    """
     left = events[: difference.step]
-    tries = 0
-    at = len(left) - 2
-    while at >= 0 and tries < MOST_TRIES:
-        shorter = left[:at] + left[at + 1 :]
-        if _possible(stage, shorter):
-            tries += 1
+    tried = {left}
+    while True:
+        for shorter in _shorter(left):
+            if shorter in tried or not _possible(stage, shorter):
+                continue
+            if len(tried) > MOST_TRIES:
+                return left
+            tried.add(shorter)
             if _still_differs(confirmer, stage, shorter, difference):
                 left = shorter
-        at = min(at, len(left) - 1) - 1
-    return left
+                break
+        else:
+            return left
+
+
+def _shorter(events: Events) -> Iterator[Events]:
+    """Yield the life without one of its events, the later ones first, then without two."""
+    for number in (1, 2):
+        for out in combinations(range(len(events) - 2, -1, -1), number):
+            yield tuple(event for at, event in enumerate(events) if at not in out)
 
 
 def _possible(stage: Stage, events: Events) -> bool:

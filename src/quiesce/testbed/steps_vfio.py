@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from quiesce.testbed.steps import DEVICES, CannotDo, StepFunction
+from quiesce.testbed.steps import DEVICES, CannotDo, StepFunction, errno_text
 
 if TYPE_CHECKING:
     from quiesce.testbed.guest_side import GuestSide
@@ -24,14 +24,22 @@ def helper(bdf: str) -> str:
 
 
 def tell(side: GuestSide, bdf: str, line: str) -> str:
-    """Give the program one command; returns what its system call gave."""
-    from quiesce.testbed.steps import errno_text
+    """Give the program one command; returns what its system call gave. Raises CannotDo when no program has the device,
+    as after an opening that has failed in the guest alone.
+    """
+    return _ask(side, bdf, line)[0]
 
-    rc, reply = side.guest.tell(helper(bdf), line, _TIMEOUT)
+
+def _ask(side: GuestSide, bdf: str, line: str) -> tuple[str, str]:
+    """Return what the system call gave, and all that the program said."""
+    try:
+        rc, reply = side.guest.tell(helper(bdf), line, _TIMEOUT)
+    except KeyError:
+        raise CannotDo(f"no program has {bdf} open in the guest") from None
     if rc:
-        return "blocked"
+        return "blocked", reply
     error = _ERROR.match(reply)
-    return errno_text(int(error[2])) if error else "0"
+    return errno_text(int(error[2])) if error else "0", reply
 
 
 def _several(side: GuestSide, bdf: str, *lines: str) -> str:
@@ -72,7 +80,9 @@ def _command(line: str) -> StepFunction:
 def _change_command(side: GuestSide, words: list[str], on: int = 0, off: int = 0) -> str:
     """Change bits of COMMAND through the emulated config space of the device."""
     (bdf,) = words
-    _, reply = side.guest.tell(helper(bdf), f"rcfg {_COMMAND} 2", _TIMEOUT)
+    answer, reply = _ask(side, bdf, f"rcfg {_COMMAND} 2")
+    if answer != "0":
+        return answer
     value = int(reply.split()[1], 16)
     return tell(side, bdf, f"wcfg {_COMMAND} 2 {value & ~off | on:#x}")
 
