@@ -12,6 +12,7 @@ from quiesce.testbed.compare import AGREE, DIFFER, tally
 from quiesce.testbed.known import unexplained
 
 FILES = sorted((Path(__file__).parent / "recordings").glob("*.json.gz"))
+FACTS = sorted((Path(__file__).parent / "recordings" / "facts").glob("*--*.json.gz"))
 SWITCHED = {
     "iommu-msi-lost": "irq-zeroed",
     "alias-without-device": "alias-deref",
@@ -23,7 +24,7 @@ SWITCHED = {
 }
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.removesuffix(".json.gz"))
+@pytest.mark.parametrize("path", FILES + FACTS, ids=lambda path: path.name.removesuffix(".json.gz"))
 def test_the_model_predicts_what_a_kernel_showed(path) -> None:
     stored = recording.read(path)
     lives = recording.replay(stored)

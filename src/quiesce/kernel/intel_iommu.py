@@ -53,6 +53,7 @@ from quiesce.kernel.objects import PciDev
 from quiesce.kernel.pci_group import intel_old_group, pci_device_group
 from quiesce.machine import interrupts
 from quiesce.machine import iommu as hardware
+from quiesce.snapshot.bdf import Bdf
 
 __all__ = [
     "DeviceDomainInfo",
@@ -187,15 +188,44 @@ def _keep_domain(dev: PciDev) -> None:
 
 def release_device(k: Kernel, dev: PciDev) -> None:
     """drivers/iommu/intel/iommu.c, v5.8+. Kept: the device leaves its domain, its data goes, and so do its DMA
-    operations. The flag of v6.12+ is not the driver's to clear.
+    operations; none of it for a device that a unit names (see below). The flag of v6.12+ is not the driver's to clear.
     """
     if k.has(changes.SWITCH_NO_DATA) or k.has(changes.SWITCH_UNMAP_BUG):
         vtd(k).released.add(str(dev.hw.bdf))
+    if _is_struck_first(k, dev):
+        _leave_unreleased(k, dev)
+        return
     if _let_go(k, dev):
         dev.dma_ops = None
     info = get_info(dev)
     if info is not None and k.has(changes.VTD_INFO_AT_PROBE):
         free_info(k, info)
+
+
+def _is_struck_first(k: Kernel, dev: PciDev) -> bool:
+    """drivers/iommu/intel/dmar.c, read in v5.10. Kept: its notifier comes before the IOMMU core's, and strikes a device
+    that a unit names from the unit's list, so that ``release_device`` finds no unit and returns.
+
+    Left out: the same in v5.11 to v5.18, which was not tried.
+    """
+    if not k.has(changes.VTD_DMA_OPS_PER_DEVICE) or k.has(changes.VTD_DMA_IOMMU) or k.machine.dmar is None:
+        return False
+    bdf = dev.hw.bdf
+    scopes = (scope for unit in k.machine.dmar.units if unit.segment == bdf.segment for scope in unit.scopes)
+    return any(scope.kind == "endpoint" and scope.resolve(bdf.segment, _no_bridge) == bdf for scope in scopes)
+
+
+def _no_bridge(bridge: Bdf) -> int | None:
+    """Only devices on a root bus are looked for: what is behind a bridge is not struck with the bridge."""
+    return None
+
+
+def _leave_unreleased(k: Kernel, dev: PciDev) -> None:
+    """The DMA operations stay, and what the list says of the slot as long as its domain, which goes with the group."""
+    group: IommuGroup | None = dev.iommu_group
+    if group is None or len(group.devices) < 2:
+        _leave_domain(k, dev)
+    dev.iommu_priv = None
 
 
 def bus_notifier(k: Kernel, action: str, dev: PciDev) -> None:

@@ -42,7 +42,7 @@ RULES = (
         "The address space fills, and the device can still reach the memory.",
         "Late unmaps that took another path than the map did.",
         ("6fc7020cf298", "b5c58b2fdc42"),
-        example="teach-late-unmap",
+        example="unmap-after-unplug --with vtd-late-unmap-warns",
     ),
 )
 
