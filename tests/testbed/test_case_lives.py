@@ -77,7 +77,8 @@ def test_neither_failures_nor_interference_are_searched_for(monkeypatch) -> None
         return SimpleNamespace(first=None, result=SimpleNamespace(violations={}))
 
     monkeypatch.setattr(case_lives, "run", search)
-    lives_of(replace(SMALL, windows=2, faults=1), {}, SMALL)
+    uncertain = replace(SMALL, windows=2, faults=1)
+    lives_of(uncertain, {}, uncertain)
     assert [(case.windows, case.faults) for case in asked] == [(0, 0), (0, 0)]
 
 

@@ -157,8 +157,6 @@ def read(path: Path) -> Recording:
         if any(len(life.told) != len(life.events) + 1 for life in lives):
             raise ValueError("not every step was told")
         plain = {name: data[name] for name in _PLAIN}
-        if not isinstance(plain["machine"], dict):
-            raise ValueError("no machine")
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(str(path), "", f"a recording of a confirmation ({error})") from None
     plain["drivers"], plain["devices"] = tuple(plain["drivers"]), tuple(plain["devices"])
