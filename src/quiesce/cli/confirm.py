@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quiesce.cli import FINDINGS, common
+from quiesce.cli import FINDINGS, INTERRUPTED, common
 from quiesce.snapshot.errors import BadInput
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def main(args: argparse.Namespace) -> int:
     from quiesce.report import agreement
 
     done: list[Confirmation] = []
+    interrupted = False
     try:
         for one in _confirmations(args):
             done.append(one)
@@ -61,8 +62,11 @@ def main(args: argparse.Namespace) -> int:
                 for text in agreement.details(one, args.every):
                     print(text, flush=True)
     except KeyboardInterrupt:
+        interrupted = True
         print(f"quiesce: interrupted after {len(done)} confirmations", file=sys.stderr)
     _print_end(args, done)
+    if interrupted:
+        return INTERRUPTED
     return FINDINGS if any(one.unexplained for one in done) else 0
 
 

@@ -22,6 +22,10 @@ class BadInput(Exception):
         where = f"{file}: {place}" if place else file
         super().__init__(f"{where}: expected {expected}")
 
+    def __reduce__(self) -> tuple[type[BadInput], tuple[str, str, str]]:
+        """Let it come back from a worker process as it was."""
+        return type(self), (self.file, self.place, self.expected)
+
 
 def read_limited(path: str | Path) -> bytes:
     """Return what is in a file; raises BadInput when it cannot be read or is too large to be what we read."""
