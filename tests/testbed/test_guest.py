@@ -218,13 +218,17 @@ def test_a_saved_guest_comes_back(own: Guest, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
-def test_sleep_and_a_second_kernel() -> None:
-    kernel = image()
-    with Guest(kernel, machine(PORT, EDU), sleeps=True, second=kernel) as guest:
+def test_sleep() -> None:
+    with Guest(image(), machine(PORT, EDU), sleeps=True) as guest:
         asleep = []
         assert guest.suspend(lambda: asleep.append(guest.config(BDF, 2))) == 0
         assert asleep == [b"\x34\x12"]
         assert guest.config(BDF, 2) == b"\x34\x12"
+
+
+def test_a_second_kernel() -> None:
+    kernel = image()
+    with Guest(kernel, machine(PORT, EDU), second=kernel) as guest:
         seen = []
         guest.through_kexec(lambda: seen.append(guest.config(BDF, 2)))
         assert set(seen) == {b"\x34\x12"}

@@ -21,11 +21,10 @@ _LOAD_SECONDS = 120.0
 _UNPLUG_SECONDS = 20.0
 _PLUG_SECONDS = 15.0
 _PCI_DEVICES = "/sys/bus/pci/devices"
-_PCIEXBAR = 0x80000060
-"""How the host bridge's register that maps configuration space is named through ports."""
 _MCFG = "/sys/firmware/acpi/tables/MCFG"
 _ECAM_AGAIN = f"printf '\\001' | dd of={_PCI_DEVICES}/0000:00:00.0/config bs=1 seek=96 conv=notrunc"
-"""Sets the enable bit of q35's PCIEXBAR, in case that the firmware was later than ``_switch_ecam_on``."""
+"""Sets the enable bit of q35's PCIEXBAR, which the firmware leaves off when the machine wakes up; until then the kernel
+reaches no extended configuration space."""
 KEXEC_KERNEL, KEXEC_INITRAMFS = "kexec/kernel", "kexec/initramfs"
 
 
@@ -132,27 +131,9 @@ class Outside(Inside):
             raise Skipped("the guest does not sleep")
         number, self._sleeping = self._sleeping, None
         self.qmp("system_wakeup")
-        self._switch_ecam_on()
         answer = self.vm.reply(number, _WAKE_SECONDS, "waking up").result
         self.shell(_ECAM_AGAIN)
         return answer
-
-    def _switch_ecam_on(self) -> None:
-        """Do what this firmware forgets on the way out of sleep: map configuration space into memory again.
-
-        The register was cleared by the reset that waking is. Without it the kernel would find no extended capability
-        of any device. It is written before the kernel gets to its devices, which takes it some 50 ms.
-        """
-        self._until(lambda: self.vm.status() == "running", _WAKE_SECONDS)
-        self.qmp("stop")
-        before = self._human("i /4x 0xcf8").split("=")[-1].strip()
-        self._human(f"o /4x 0xcf8 {_PCIEXBAR:#x}")
-        self._human(f"o /4x 0xcfc {self.ecam() | 1:#x}")
-        self._human(f"o /4x 0xcf8 {before}")
-        self.qmp("cont")
-
-    def _human(self, line: str) -> str:
-        return str(self.qmp("human-monitor-command", command_line=line))
 
     def suspend(self, during: Callable[[], object] | None = None) -> int:
         """Suspend to memory and wake up; ``during`` is called while the machine sleeps. Returns the errno."""
