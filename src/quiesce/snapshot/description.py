@@ -18,7 +18,10 @@ class FunctionDescription:
     present: bool = True
     attributes: Mapping[str, str] = field(default_factory=dict)
     """What is known beyond the bytes, e.g. ``vendor`` and ``device`` of a virtual function, whose config space
-    reads ffff there."""
+    reads ffff there; ``driver`` in use; ``pcie`` is ``no`` when the source says that it is conventional PCI."""
+    known: bytes | None = None
+    """Which bits of ``config`` the source tells, as a mask of the same length; None when it tells all. What lies
+    behind the end of ``config`` is unknown where the function can have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,14 @@ class MachineDescription:
     a prediction."""
     recorded_ungrouped: tuple[str, ...] = ()
     """Functions that the real kernel left without a group."""
+    tables: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+    """Raw ACPI tables besides IVRS and DMAR by signature (``APIC``, ``MCFG``, ``IORT``, ``VIOT``...)."""
+    kernel: str | None = None
+    """The kernel release that the source names, as it stands there."""
+    cmdline: str | None = None
+    """The kernel's command line, as far as the source shows it."""
+    iommu_hint: str | None = None
+    """Which kind of IOMMU the source shows to be at work: ``intel``, ``amd``, ``arm``, ``power`` or ``virtio``."""
 
     def function(self, bdf: Bdf) -> FunctionDescription | None:
         """Return the function at an address, or None."""
