@@ -6,7 +6,7 @@ import pytest
 from toyiommu import toy
 from toykernel import device, make_kernel, texts
 
-from quiesce.kernel import changes, pci_acs, pci_probe
+from quiesce.kernel import changes, pci_acs, pci_acs_enable, pci_probe
 from quiesce.kernel.acs_table import ACS_QUIRKS
 from quiesce.kernel.kernel import Kernel
 from quiesce.machine import pci_regs as r
@@ -114,9 +114,9 @@ class TestWhenItIsSwitchedOn:
     def test_v7_0_when_dma_is_configured(self) -> None:
         k = scanned("v7.0", TYPES)
         dev = device(k, "00:01.0")
-        pci_acs.pci_acs_init(k, dev)
+        pci_acs_enable.pci_acs_init(k, dev)
         assert dev.hw.acs_control & CONTROLS == 0
-        pci_acs.pci_enable_acs(k, dev)
+        pci_acs_enable.pci_enable_acs(k, dev)
         assert dev.hw.acs_control & CONTROLS == CONTROLS
 
     def test_init_before_v7_0(self) -> None:
@@ -124,7 +124,7 @@ class TestWhenItIsSwitchedOn:
         pci_probe.pci_scan(k)
         dev = device(k, "00:01.0")
         dev.hw.config.set("ACS_CTRL", 0)
-        pci_acs.pci_acs_init(k, dev)
+        pci_acs_enable.pci_acs_init(k, dev)
         assert dev.hw.acs_control & CONTROLS == CONTROLS
 
 

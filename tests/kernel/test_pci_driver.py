@@ -5,7 +5,7 @@ from errno import EBUSY, EIO, ENODEV
 import pytest
 from toykernel import AHCI, E1000E, SMALL, ShutdownToy, SleepToy, Toy, device, only, refuse, rules, texts
 
-from quiesce.kernel import base_dd, changes, iommu, msi, pci, pci_acs, pci_driver
+from quiesce.kernel import base_dd, changes, iommu, msi, pci, pci_acs_enable, pci_driver
 from quiesce.kernel.driver import DeviceId
 from quiesce.kernel.objects import PCI_D0, PCI_D3HOT, PCI_UNKNOWN
 
@@ -230,7 +230,7 @@ def claims(monkeypatch):
 
     monkeypatch.setattr(iommu, "iommu_device_use_default_domain", claim)
     monkeypatch.setattr(iommu, "iommu_device_unuse_default_domain", lambda k, dev: log.append("unuse"))
-    monkeypatch.setattr(pci_acs, "pci_enable_acs", lambda k, dev: log.append("acs"))
+    monkeypatch.setattr(pci_acs_enable, "pci_enable_acs", lambda k, dev: log.append("acs"))
     return log
 
 

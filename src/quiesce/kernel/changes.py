@@ -113,6 +113,16 @@ CONFIG_ACS_PARAMETER = _merged(
 ACS_QUIRK_BEFORE_CAP = _merged(
     "f3c3ccc4fe49", "v6.12-rc6", "PCI core ACS", "ACS quirk enable runs before the capability check again"
 )
+DISABLE_ACS_REDIR = _merged("aaca43fda742", "v4.19-rc1", "PCI core ACS", "disable_acs_redir= parameter")
+ACS_CAP_CACHED = _merged(
+    "52fbf5bdeeef",
+    "v5.9-rc1",
+    "PCI core ACS",
+    "the ACS capability is looked up once; without it nothing is enabled",
+)
+ACS_ENABLED_WITHOUT_CAP = _merged(
+    "462b58fb0339", "v5.10-rc3", "PCI core ACS", "ACS enable asks the quirks for devices without the capability again"
+)
 ACS_IN_DMA_CONFIGURE = _merged("c41e2fb67e26", "v7.0-rc1", "PCI core ACS", "ACS enabled from pci_dma_configure()")
 MSIX_MASK_UNUSED = _merged("7d5ec3d36123", "v5.14-rc7", "PCI/MSI", "all unused MSI-X entries masked")
 MSIX_MASKALL_FIRST = _merged(

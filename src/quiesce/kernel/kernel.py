@@ -13,8 +13,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from quiesce.kernel.changes import Change, KernelSet
-from quiesce.kernel.objects import System
+from quiesce.kernel.objects import BusSlot, PciDev, System
+from quiesce.kernel.parameters import Parameters
 from quiesce.machine.machine import Machine
+from quiesce.snapshot.bdf import Bdf
 from quiesce.world import World
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ class Kernel:
     """Sleeping locks held by tasks that stand still while this one runs inside a window of theirs."""
     hardirq: int = 0
     irqs_off: int = 0
+    parameters: Parameters = field(default_factory=Parameters)
+    """What the command line says about isolation."""
     alone: bool = False
     """A kernel is starting: there is no other task yet, and nothing can happen at a window."""
     tasks_frozen: bool = False
@@ -105,6 +109,14 @@ class Kernel:
     def has(self, change: Change) -> bool:
         """Whether this kernel contains the change."""
         return change in self.changes
+
+    def dev_at(self, bdf: Bdf) -> PciDev | None:
+        """Return the device on the bus lists with an address, or None."""
+        return BusSlot.get(self.world, f"bus/{bdf}").dev
+
+    def devs_on_bus(self, bdf: Bdf) -> Iterator[PciDev]:
+        """Yield the devices on the bus of an address, as the bus list has them."""
+        return (dev for dev in self.system.devices if dev.hw.bdf[:2] == bdf[:2])
 
     def __post_init__(self) -> None:
         self._system = System.get(self.world, "system")

@@ -6,38 +6,59 @@ The answers are about *effective* isolation: a function that has no peers to tal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from quiesce.kernel import changes
 from quiesce.kernel.acs_table import ACS_QUIRKS
+from quiesce.kernel.group_view import DeviceView, KernelView
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PciDev
-from quiesce.kernel.pci_access import pci_dev_of, pci_read_config, pci_write_config, upstream_bridge
+from quiesce.kernel.pci_access import pci_read_config, upstream_bridge
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS, Quirk
 
 REQ_ACS_FLAGS = r.PCI_ACS_SV | r.PCI_ACS_RR | r.PCI_ACS_CR | r.PCI_ACS_UF
 """What a path needs for the devices behind it to be told apart (drivers/iommu/iommu.c)."""
+SPT_ACS_CTRL = r.PCI_ACS_CAP + 4
+"""Where ports of the Sunrise Point family have the control register: both registers are double words there."""
 
 _FUNCTION_FLAGS = r.PCI_ACS_RR | r.PCI_ACS_CR | r.PCI_ACS_EC | r.PCI_ACS_DT
 _ENDPOINT_FLAGS = REQ_ACS_FLAGS | r.PCI_ACS_TB | r.PCI_ACS_DT
-_SPT_ACS_CTRL = r.PCI_ACS_CAP + 4
 _PORTS = (r.PCI_EXP_TYPE_ROOT_PORT, r.PCI_EXP_TYPE_DOWNSTREAM)
-_NEVER_ISOLATED = (r.PCI_EXP_TYPE_PCIE_BRIDGE, r.PCI_EXP_TYPE_PCI_BRIDGE, r.PCI_EXP_TYPE_RC_EC)
+_NEVER_ISOLATED = (r.PCI_EXP_TYPE_PCIE_BRIDGE, r.PCI_EXP_TYPE_PCI_BRIDGE)
+_OVERRIDE_FUNCTIONS = (
+    r.PCI_EXP_TYPE_ENDPOINT,
+    r.PCI_EXP_TYPE_UPSTREAM,
+    r.PCI_EXP_TYPE_LEG_END,
+    r.PCI_EXP_TYPE_RC_END,
+)
 _CHANGES = {quirk.change: changes.find(quirk.change) for quirk in (*ACS_QUIRKS, *DMA_ALIAS_QUIRKS)}
 
 
-def knows(k: Kernel, quirk: Quirk) -> bool:
+class AcsAnswer(NamedTuple):
+    """Whether a function is isolated from its peers, and what decided it."""
+
+    enabled: bool
+    reason: str
+    """``quirk``, ``override``, ``conventional``, ``bridge`` (a type that never is), ``collector``, ``port`` or
+    ``function`` (the capability decided), ``alone`` (no other functions to talk to)."""
+    quirk: Quirk | None = None
+    flags: int = 0
+    """The controls that were asked for."""
+
+
+def knows(k: KernelView, quirk: Quirk) -> bool:
     """Whether this kernel has an entry of a quirk table."""
     return k.has(_CHANGES[quirk.change])
 
 
-def pci_is_root_bus(dev: PciDev) -> bool:
+def pci_is_root_bus(dev: DeviceView) -> bool:
     """include/linux/pci.h. Whether no bridge is above the device."""
     return dev.hw.upstream is None
 
 
-def pci_multifunction(dev: PciDev) -> bool:
+def pci_multifunction(dev: DeviceView) -> bool:
     """``pci_dev->multifunction``, drivers/pci/probe.c. Kept: the header's bit; every function but the first of a slot
     has it whatever its header says; virtual functions never have it.
     """
@@ -51,37 +72,47 @@ def pci_multifunction(dev: PciDev) -> bool:
 # -- is it isolated? ---------------------------------------------------------------------------------------------
 
 
-def pci_acs_enabled(k: Kernel, dev: PciDev, flags: int = REQ_ACS_FLAGS) -> bool:
-    """drivers/pci/pci.c. Kept: quirks answer first; conventional devices and bridges to them never pass; root and
-    downstream ports need the capability; all others need it only as part of a multifunction device. Before v3.12 a
-    control that the capability does not offer counted as off.
+def pci_acs_enabled(k: KernelView, dev: DeviceView, flags: int = REQ_ACS_FLAGS) -> bool:
+    """drivers/pci/pci.c. Kept: see ``acs_answer``."""
+    return acs_answer(k, dev, flags).enabled
+
+
+def acs_answer(k: KernelView, dev: DeviceView, flags: int = REQ_ACS_FLAGS) -> AcsAnswer:
+    """drivers/pci/pci.c ``pci_acs_enabled``. Kept: quirks answer first; conventional devices and bridges to them never
+    pass; root and downstream ports need the capability; all others need it only as part of a multifunction device.
+    Before v3.12 a control that the capability does not offer counted as off.
     """
-    answer = pci_dev_specific_acs_enabled(k, dev, flags)
-    if answer is not None:
-        return answer
+    quirk = pci_dev_specific_acs_enabled(k, dev, flags)
+    if quirk is not None:
+        return quirk
     kind = dev.hw.pcie_type
     if kind is None:
-        return False
+        return AcsAnswer(False, "conventional", flags=flags)
     if not k.has(changes.ACS_BY_PORT_TYPE):
-        return _acs_enabled_old(k, dev, flags)
+        return _acs_answer_old(k, dev, flags)
     if kind in _NEVER_ISOLATED:
-        return False
+        return AcsAnswer(False, "bridge", flags=flags)
+    if kind == r.PCI_EXP_TYPE_RC_EC:
+        return AcsAnswer(False, "collector", flags=flags)
     if kind in _PORTS or pci_multifunction(dev):
-        return pci_acs_flags_enabled(k, dev, flags)
-    return True
+        name = "port" if kind in _PORTS else "function"
+        return AcsAnswer(pci_acs_flags_enabled(k, dev, flags), name, flags=flags)
+    return AcsAnswer(True, "alone", flags=flags)
 
 
-def _acs_enabled_old(k: Kernel, dev: PciDev, flags: int) -> bool:
+def _acs_answer_old(k: KernelView, dev: DeviceView, flags: int) -> AcsAnswer:
     """v3.6 to v3.11: one test for ports and for functions of a multifunction device."""
+    port = dev.hw.pcie_type in _PORTS
     if pci_multifunction(dev):
         flags &= _FUNCTION_FLAGS
-    if dev.hw.pcie_type not in _PORTS and not pci_multifunction(dev):
-        return True
+    if not port and not pci_multifunction(dev):
+        return AcsAnswer(True, "alone", flags=flags)
     base = dev.hw.find_ext_capability(r.PCI_EXT_CAP_ID_ACS)
-    return bool(base) and pci_read_config(k, dev, base + r.PCI_ACS_CTRL, 2) & flags == flags
+    enabled = bool(base) and pci_read_config(k, dev, base + r.PCI_ACS_CTRL, 2) & flags == flags
+    return AcsAnswer(enabled, "port" if port else "function", flags=flags)
 
 
-def pci_acs_flags_enabled(k: Kernel, dev: PciDev, flags: int) -> bool:
+def pci_acs_flags_enabled(k: KernelView, dev: DeviceView, flags: int) -> bool:
     """drivers/pci/pci.c. Kept: what the capability register does not offer counts as hard-wired on, except egress
     control. A device marked as disconnected reads as ones and passes.
     """
@@ -92,9 +123,11 @@ def pci_acs_flags_enabled(k: Kernel, dev: PciDev, flags: int) -> bool:
     return pci_read_config(k, dev, base + r.PCI_ACS_CTRL, 2) & flags == flags
 
 
-def pci_acs_path_enabled(k: Kernel, start: PciDev, end: PciDev | None = None, flags: int = REQ_ACS_FLAGS) -> bool:
+def pci_acs_path_enabled(
+    k: KernelView, start: DeviceView, end: DeviceView | None = None, flags: int = REQ_ACS_FLAGS
+) -> bool:
     """drivers/pci/pci.c. Kept: every hop from ``start`` up to ``end``, or to the root bus, must pass."""
-    dev: PciDev | None = start
+    dev: DeviceView | None = start
     while dev is not None:
         if not pci_acs_enabled(k, dev, flags):
             return False
@@ -104,76 +137,95 @@ def pci_acs_path_enabled(k: Kernel, start: PciDev, end: PciDev | None = None, fl
     return end is None
 
 
-def pci_dev_specific_acs_enabled(k: Kernel, dev: PciDev, flags: int) -> bool | None:
-    """drivers/pci/quirks.c. Kept: the first entry with an answer decides; None when no entry has one."""
-    for quirk in ACS_QUIRKS:
-        if quirk.vendor == dev.hw.vendor and knows(k, quirk):
+def pci_dev_specific_acs_enabled(k: KernelView, dev: DeviceView, flags: int) -> AcsAnswer | None:
+    """drivers/pci/quirks.c. Kept: the first entry with an answer decides; None when no entry has one. The patch that
+    brings ``pcie_acs_override=`` has its entry behind all others.
+    """
+    for quirk in _QUIRKS_OF.get(dev.hw.vendor, ()):
+        if knows(k, quirk):
             answer = _ANSWERS[quirk.kind](k, dev, flags, quirk)
             if answer is not None:
-                return answer
-    return None
+                return AcsAnswer(answer, "quirk", quirk, flags)
+    return AcsAnswer(True, "override", flags=flags) if _overridden(k, dev) else None
+
+
+def _overridden(k: KernelView, dev: DeviceView) -> bool:
+    """The patch "pci: Enable overrides for missing ACS capabilities". Kept: only functions of PCI Express without an
+    ACS capability; ports by ``downstream``, functions of a multifunction device by ``multifunction``, any by its ids.
+    """
+    wanted = k.parameters
+    if not (wanted.override or wanted.override_ids):
+        return False
+    hw = dev.hw
+    if not hw.is_pcie or hw.find_ext_capability(r.PCI_EXT_CAP_ID_ACS):
+        return False
+    if (hw.vendor, hw.device) in wanted.override_ids:
+        return True
+    if hw.pcie_type in _PORTS:
+        return "downstream" in wanted.override
+    return hw.pcie_type in _OVERRIDE_FUNCTIONS and "multifunction" in wanted.override and pci_multifunction(dev)
 
 
 def _provides(flags: int, provided: int) -> bool:
     return flags & provided == flags
 
 
-def _covered(dev: PciDev, quirk: Quirk) -> bool:
+def _covered(dev: DeviceView, quirk: Quirk) -> bool:
     return quirk.covers(dev.hw.vendor, dev.hw.device)
 
 
-def _amd_southbridge(k: Kernel, dev: PciDev, flags: int, quirk: Quirk) -> bool | None:
+def _amd_southbridge(k: KernelView, dev: DeviceView, flags: int, quirk: Quirk) -> bool | None:
     """No peer-to-peer in a southbridge with an AMD IOMMU; the IVRS table tells that there is one."""
-    if not _covered(dev, quirk) or not pci_multifunction(dev) or not pci_is_root_bus(dev) or k.machine.ivrs is None:
+    if not _covered(dev, quirk) or not pci_multifunction(dev) or not pci_is_root_bus(dev) or k.machine.iommu != "amd":
         return None
     return _provides(flags & _FUNCTION_FLAGS, r.PCI_ACS_RR | r.PCI_ACS_CR)
 
 
-def _mf_endpoint(k: Kernel, dev: PciDev, flags: int, quirk: Quirk) -> bool | None:
+def _mf_endpoint(k: KernelView, dev: DeviceView, flags: int, quirk: Quirk) -> bool | None:
     return _provides(flags, _ENDPOINT_FLAGS) if _covered(dev, quirk) else None
 
 
-def _integrated_endpoint(k: Kernel, dev: PciDev, flags: int, quirk: Quirk) -> bool | None:
+def _integrated_endpoint(k: KernelView, dev: DeviceView, flags: int, quirk: Quirk) -> bool | None:
     return _provides(flags, REQ_ACS_FLAGS) if dev.hw.pcie_type == r.PCI_EXP_TYPE_RC_END else None
 
 
-def _ids(k: Kernel, dev: PciDev, flags: int, quirk: Quirk) -> bool | None:
+def _ids(k: KernelView, dev: DeviceView, flags: int, quirk: Quirk) -> bool | None:
     return _provides(flags, REQ_ACS_FLAGS) if _covered(dev, quirk) else None
 
 
-def _root_port_of_ids(k: Kernel, dev: PciDev, flags: int, quirk: Quirk) -> bool | None:
+def _root_port_of_ids(k: KernelView, dev: DeviceView, flags: int, quirk: Quirk) -> bool | None:
     return _ids(k, dev, flags, quirk) if dev.hw.pcie_type == r.PCI_EXP_TYPE_ROOT_PORT else None
 
 
-def _intel_pch(k: Kernel, dev: PciDev, flags: int, quirk: Quirk) -> bool | None:
+def _intel_pch(k: KernelView, dev: DeviceView, flags: int, quirk: Quirk) -> bool | None:
     if dev.hw.pcie_type != r.PCI_EXP_TYPE_ROOT_PORT or not _covered(dev, quirk):
         return None
     return _provides(flags, REQ_ACS_FLAGS if dev.acs_enabled_quirk else 0)
 
 
-def _intel_spt(k: Kernel, dev: PciDev, flags: int, quirk: Quirk) -> bool | None:
+def _intel_spt(k: KernelView, dev: DeviceView, flags: int, quirk: Quirk) -> bool | None:
     """Capability and control are double words, so the control register is two bytes further on."""
     base = dev.hw.find_ext_capability(r.PCI_EXT_CAP_ID_ACS)
     if dev.hw.pcie_type != r.PCI_EXP_TYPE_ROOT_PORT or not _covered(dev, quirk) or not base:
         return None
     capability = pci_read_config(k, dev, base + r.PCI_ACS_CAP, 4)
-    control = pci_read_config(k, dev, base + _SPT_ACS_CTRL, 4)
+    control = pci_read_config(k, dev, base + SPT_ACS_CTRL, 4)
     if dev.acs_enabled_quirk:
         control |= capability & REQ_ACS_FLAGS
     return _provides(flags & (capability | r.PCI_ACS_EC), control)
 
 
-def _known_or_denied(k: Kernel, dev: PciDev, flags: int, quirk: Quirk) -> bool | None:
+def _known_or_denied(k: KernelView, dev: DeviceView, flags: int, quirk: Quirk) -> bool | None:
     """One function for all devices of a vendor: it says no to those that it does not list."""
     entries = (item for item in ACS_QUIRKS if (item.vendor, item.kind) == (quirk.vendor, quirk.kind) and knows(k, item))
     return any(_covered(dev, item) for item in entries) and _provides(flags, REQ_ACS_FLAGS)
 
 
-def _known_port_or_denied(k: Kernel, dev: PciDev, flags: int, quirk: Quirk) -> bool | None:
+def _known_port_or_denied(k: KernelView, dev: DeviceView, flags: int, quirk: Quirk) -> bool | None:
     return _known_or_denied(k, dev, flags, quirk) if dev.hw.pcie_type in _PORTS else None
 
 
-_Answer = Callable[[Kernel, PciDev, int, Quirk], bool | None]
+_Answer = Callable[[KernelView, DeviceView, int, Quirk], bool | None]
 _ANSWERS: dict[str, _Answer] = {
     "amd_sb": _amd_southbridge,
     "mf_endpoint": _mf_endpoint,
@@ -186,52 +238,10 @@ _ANSWERS: dict[str, _Answer] = {
     "ports_only": _known_port_or_denied,
 }
 
-
-# -- switching it on ---------------------------------------------------------------------------------------------
-
-
-def pci_acs_init(k: Kernel, dev: PciDev) -> None:
-    """drivers/pci/pci.c, at enumeration. Kept: isolation is switched on here; in v7.0+ only when the device's DMA is
-    configured.
-    """
-    if not k.has(changes.ACS_IN_DMA_CONFIGURE):
-        pci_enable_acs(k, dev)
-
-
-def pci_enable_acs(k: Kernel, dev: PciDev) -> None:
-    """drivers/pci/pci.c. Kept: only if an IOMMU driver asked (``pci_request_acs``); a quirk takes the place of the
-    standard way; v6.11 asked no quirk for a device without the capability.
-
-    Left out: the kernel parameters that clear or set controls, Translation Blocking for untrusted devices.
-    """
-    if k.machine.iommu is None:
-        return
-    base = dev.hw.find_ext_capability(r.PCI_EXT_CAP_ID_ACS)
-    if not base and k.has(changes.CONFIG_ACS_PARAMETER) and not k.has(changes.ACS_QUIRK_BEFORE_CAP):
-        return
-    if pci_dev_specific_enable_acs(k, dev) or not base:
-        return
-    wanted = pci_read_config(k, dev, base + r.PCI_ACS_CAP, 2) & REQ_ACS_FLAGS
-    control = pci_read_config(k, dev, base + r.PCI_ACS_CTRL, 2)
-    pci_write_config(k, dev, base + r.PCI_ACS_CTRL, 2, control | wanted)
-
-
-def pci_dev_specific_enable_acs(k: Kernel, dev: PciDev) -> bool:
-    """drivers/pci/quirks.c. Kept: Intel PCH root ports without the capability, and those whose registers lie
-    elsewhere; whether one of them was served.
-
-    Left out: the chipset registers (RCBA, UPDCR, MPC) behind the PCH quirk, which can fail only where firmware hides
-    them.
-    """
-    if dev.hw.pcie_type != r.PCI_EXP_TYPE_ROOT_PORT:
-        return False
-    for kind, name in (("intel_pch", "PCH"), ("intel_spt", "SPT PCH")):
-        known = (quirk for quirk in ACS_QUIRKS if quirk.kind == kind and knows(k, quirk))
-        if any(_covered(dev, quirk) for quirk in known):
-            dev.acs_enabled_quirk = True
-            k.printk("info", f"pci {dev.bdf}: Intel {name} root port ACS workaround enabled")
-            return True
-    return False
+_QUIRKS_OF: dict[int, tuple[Quirk, ...]] = {
+    vendor: tuple(quirk for quirk in ACS_QUIRKS if quirk.vendor == vendor)
+    for vendor in {quirk.vendor for quirk in ACS_QUIRKS}
+}
 
 
 # -- the older drivers' way from a device to the one whose group it joins -----------------------------------------
@@ -241,7 +251,7 @@ def pci_get_dma_source(k: Kernel, dev: PciDev) -> PciDev:
     """drivers/pci/quirks.c, v3.6 to v3.15. Kept: some Ricoh functions send under the id of function 0 of their slot."""
     for quirk in DMA_ALIAS_QUIRKS:
         if quirk.kind == "function_0_old" and _covered(dev, quirk):
-            return pci_dev_of(k, str(dev.hw.bdf._replace(function=0))) or dev
+            return k.dev_at(dev.hw.bdf._replace(function=0)) or dev
     return dev
 
 
@@ -261,7 +271,7 @@ def acs_path_root(k: Kernel, dev: PciDev) -> PciDev:
         if k.has(changes.GROUP_LOWEST_FUNCTION):
             dev = next((other for other in slot_functions(k, dev) if not pci_acs_enabled(k, other)), dev)
         else:
-            dev = pci_dev_of(k, str(dev.hw.bdf._replace(function=0))) or dev
+            dev = k.dev_at(dev.hw.bdf._replace(function=0)) or dev
     bridge = upstream_bridge(k, dev)
     while bridge is not None and not pci_acs_path_enabled(k, bridge):
         dev, bridge = bridge, upstream_bridge(k, bridge)

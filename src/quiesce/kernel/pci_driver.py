@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import ENODEV
 
-from quiesce.kernel import changes, iommu, msi, pci, pci_acs, pci_power, x86_irq
+from quiesce.kernel import changes, iommu, msi, pci, pci_acs_enable, pci_power, x86_irq
 from quiesce.kernel.base_core import dev_printk, get_device, put_device
 from quiesce.kernel.changes import Change
 from quiesce.kernel.driver import DeviceId, PciDriver
@@ -137,7 +137,7 @@ def pci_dma_configure(k: Kernel, name: str | None, dev: PciDev) -> int:
     Left out: firmware's description of the device's DMA.
     """
     if k.has(changes.ACS_IN_DMA_CONFIGURE):
-        pci_acs.pci_enable_acs(k, dev)
+        pci_acs_enable.pci_enable_acs(k, dev)
     if name is None or not k.has(changes.PCI_CLAIMS_DEFAULT_DOMAIN) or _manages_dma(k, name):
         return 0
     return iommu.iommu_device_use_default_domain(k, dev)

@@ -8,8 +8,10 @@ added can matter.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeVar
 
 from quiesce.kernel import changes
+from quiesce.kernel.group_view import DeviceView, KernelView
 from quiesce.kernel.iommu_group import IommuGroup, iommu_group_alloc
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PciDev
@@ -19,7 +21,6 @@ from quiesce.kernel.pci_acs import (
     knows,
     pci_acs_enabled,
     pci_acs_path_enabled,
-    pci_enable_acs,
     pci_multifunction,
 )
 from quiesce.machine import pci_regs as r
@@ -29,14 +30,12 @@ from quiesce.machine.requester import below_pcie, quirk_applies, quirk_devfns, v
 from quiesce.snapshot.bdf import Bdf
 
 __all__ = [
-    "get_pci_alias_group",
-    "get_pci_function_alias_group",
+    "find_group",
     "intel_old_group",
     "pci_acs_enabled",
     "pci_add_dma_alias",
     "pci_device_group",
     "pci_devs_are_dma_aliases",
-    "pci_enable_acs",
     "pci_find_upstream_pcie_bridge",
     "pci_fixup_dma_alias",
     "pci_for_each_dma_alias",
@@ -47,10 +46,27 @@ _PASS_THROUGH = (r.PCI_EXP_TYPE_ROOT_PORT, r.PCI_EXP_TYPE_UPSTREAM, r.PCI_EXP_TY
 _DEVICE_ALIASES = ("function_0", "function_1", "fixed_01_0", "mic_x200", "five_per_slot", "whole_bus")
 
 
+_Device = TypeVar("_Device", bound=DeviceView)
+
+
+class Found(NamedTuple):
+    """What the search for a device's group came to."""
+
+    group: Any
+    """The group to join; None when it gets one of its own."""
+    rule: str
+    """``alias`` (a requester id on the way up), ``path`` (a hop that is not isolated), ``sibling-alias``, ``function``
+    (functions of a slot that are not isolated from each other), ``bus`` (v3.17), or ``new``."""
+    base: Any
+    """The device that the way up ended at."""
+    via: Any
+    """The device whose group it is; None for a new one."""
+
+
 # -- aliases -----------------------------------------------------------------------------------------------------
 
 
-def pci_add_dma_alias(k: Kernel, dev: PciDev, devfn: int, nr_devfns: int = 1) -> None:
+def pci_add_dma_alias(k: KernelView, dev: DeviceView, devfn: int, nr_devfns: int = 1) -> None:
     """drivers/pci/pci.c. Kept: one alias per device before v4.7 (the last one wins), any number since."""
     if not k.has(changes.DMA_ALIAS_BITMAP):
         dev.dma_alias_mask.clear()
@@ -61,7 +77,7 @@ def pci_add_dma_alias(k: Kernel, dev: PciDev, devfn: int, nr_devfns: int = 1) ->
     k.printk("info", f"pci {dev.bdf}: Enabling fixed DMA alias to {place.device:02x}.{place.function}")
 
 
-def pci_fixup_dma_alias(k: Kernel, dev: PciDev) -> None:
+def pci_fixup_dma_alias(k: KernelView, dev: DeviceView) -> None:
     """drivers/pci/quirks.c, header fixups at enumeration. Kept: devices known to send under the id of another
     function, by the kernel's version of the table.
 
@@ -74,20 +90,20 @@ def pci_fixup_dma_alias(k: Kernel, dev: PciDev) -> None:
                 pci_add_dma_alias(k, dev, devfn)
 
 
-def pci_real_dma_dev(k: Kernel, dev: PciDev) -> PciDev:
+def pci_real_dma_dev(k: KernelView, dev: _Device) -> _Device:
     """arch/x86/pci/common.c, v5.6+. Kept: what hides behind an Intel VMD does its DMA as the VMD."""
     manager = volume_manager(k.machine, dev.hw)
     if manager is None or not k.has(changes.VTD_REAL_DMA_DEV):
         return dev
-    return pci_dev_of(k, str(manager.bdf)) or dev
+    return k.dev_at(manager.bdf) or dev
 
 
-def pci_devs_are_dma_aliases(one: PciDev, other: PciDev) -> bool:
+def pci_devs_are_dma_aliases(one: DeviceView, other: DeviceView) -> bool:
     """drivers/pci/pci.c. Kept: either names the other; both are on one bus. Left out: VMD, which is on none."""
     return other.hw.bdf.devfn in one.dma_alias_mask or one.hw.bdf.devfn in other.dma_alias_mask
 
 
-def pci_for_each_dma_alias(k: Kernel, dev: PciDev) -> Iterator[tuple[PciDev, Bdf]]:
+def pci_for_each_dma_alias(k: KernelView, dev: _Device) -> Iterator[tuple[_Device, Bdf]]:
     """drivers/pci/search.c, v3.16+. Yields the device on the path and each requester id that may stand for ``dev``.
 
     Kept: own id, alias ids, then up bus by bus: ports add nothing, bridges to conventional PCI take over, the walk
@@ -106,7 +122,7 @@ def pci_for_each_dma_alias(k: Kernel, dev: PciDev) -> Iterator[tuple[PciDev, Bdf
         bridge = upstream_bridge(k, bridge)
 
 
-def _bridge_alias(k: Kernel, bridge: PciDev) -> Bdf | None:
+def _bridge_alias(k: KernelView, bridge: DeviceView) -> Bdf | None:
     """Return the requester id of what comes from below a bridge; None when it leaves ids alone."""
     kind, bdf = bridge.hw.pcie_type, bridge.hw.bdf
     below = Bdf(bdf.segment, topology.bus_range(bridge.hw).start, 0, 0)
@@ -119,7 +135,7 @@ def _bridge_alias(k: Kernel, bridge: PciDev) -> Bdf | None:
     return bdf if kind == r.PCI_EXP_TYPE_PCIE_BRIDGE else None
 
 
-def _has_flag(k: Kernel, bridge: PciDev, kind: str) -> bool:
+def _has_flag(k: KernelView, bridge: DeviceView, kind: str) -> bool:
     ids = bridge.hw.vendor, bridge.hw.device
     return any(quirk.kind == kind and quirk.covers(*ids) and knows(k, quirk) for quirk in DMA_ALIAS_QUIRKS)
 
@@ -128,64 +144,65 @@ def _has_flag(k: Kernel, bridge: PciDev, kind: str) -> bool:
 
 
 def pci_device_group(k: Kernel, dev: PciDev) -> IommuGroup:
-    """drivers/iommu/iommu.c, v3.17+. Kept: aliases, then isolation on the way up, then alias siblings and functions
-    without isolation; the first group met wins, else a new one. v3.17 knew one bus-wide rule for aliases.
+    """drivers/iommu/iommu.c, v3.17+. Kept: see ``find_group``; a device that finds none gets a new one."""
+    group: IommuGroup | None = find_group(k, dev).group
+    return iommu_group_alloc(k) if group is None else group
+
+
+def find_group(k: KernelView, dev: DeviceView) -> Found:
+    """drivers/iommu/iommu.c ``pci_device_group``, v3.17+. Kept: aliases, then isolation on the way up, then alias
+    siblings and functions without isolation; the first group met wins. v3.17 knew one bus-wide rule for aliases.
     """
     for holder, _ in pci_for_each_dma_alias(k, dev):
         dev = holder
         if dev.iommu_group is not None:
-            return _group_of(dev)
+            return Found(dev.iommu_group, "alias", dev, dev)
     bridge = upstream_bridge(k, dev)
     while bridge is not None and not pci_acs_path_enabled(k, bridge):
         dev, bridge = bridge, upstream_bridge(k, bridge)
         if dev.iommu_group is not None:
-            return _group_of(dev)
+            return Found(dev.iommu_group, "path", dev, dev)
     if not k.has(changes.GROUP_LOOKUP_ALL_ALIASES):
-        return _bus_or_slot_group(k, dev) or iommu_group_alloc(k)
-    visited: set[int] = set()
-    found = get_pci_alias_group(k, dev, visited) or get_pci_function_alias_group(k, dev, visited)
-    return found or iommu_group_alloc(k)
+        return _bus_or_slot_group(k, dev)
+    return _sibling_group(k, dev)
 
 
-def _group_of(dev: PciDev) -> IommuGroup:
-    group = dev.iommu_group
-    assert isinstance(group, IommuGroup)
-    return group
-
-
-def _same_bus(k: Kernel, dev: PciDev) -> Iterator[PciDev]:
+def _same_bus(k: KernelView, dev: DeviceView) -> Iterator[DeviceView]:
     """Yield the other devices on the device's bus."""
-    bus = dev.hw.bdf[:2]
-    return (other for other in k.system.devices if other is not dev and other.hw.bdf[:2] == bus)
+    return (other for other in k.devs_on_bus(dev.hw.bdf) if other is not dev)
 
 
-def get_pci_alias_group(k: Kernel, dev: PciDev, visited: set[int]) -> IommuGroup | None:
-    """drivers/iommu/iommu.c, v3.18+. Kept: the group of the device, or of one on its bus that either side names as
-    alias; devices seen before are passed over.
+def _sibling_group(k: KernelView, base: DeviceView) -> Found:
+    """drivers/iommu/iommu.c ``get_pci_alias_group`` and ``get_pci_function_alias_group``, v3.18+. Kept: from the device
+    to every one of its bus that either side names as alias, and to functions of the slot that are not isolated from it
+    either; the first that has a group, in the order of the kernel's recursion. A device seen before is passed over.
     """
-    if dev.hw.bdf.devfn in visited:
-        return None
-    visited.add(dev.hw.bdf.devfn)
-    if dev.iommu_group is not None:
-        return _group_of(dev)
+    visited = {base.hw.bdf.devfn}
+    rest: list[Iterator[tuple[str, DeviceView]]] = [_siblings(k, base)]
+    while rest:
+        step = next(rest[-1], None)
+        if step is None:
+            rest.pop()
+            continue
+        rule, dev = step
+        if dev.hw.bdf.devfn in visited:
+            continue
+        visited.add(dev.hw.bdf.devfn)
+        if dev.iommu_group is not None:
+            return Found(dev.iommu_group, rule, base, dev)
+        rest.append(_siblings(k, dev))
+    return Found(None, "new", base, None)
+
+
+def _siblings(k: KernelView, dev: DeviceView) -> Iterator[tuple[str, DeviceView]]:
     for other in _same_bus(k, dev):
         if pci_devs_are_dma_aliases(dev, other):
-            found = get_pci_alias_group(k, other, visited) or get_pci_function_alias_group(k, other, visited)
-            if found is not None:
-                return found
-    return None
-
-
-def get_pci_function_alias_group(k: Kernel, dev: PciDev, visited: set[int]) -> IommuGroup | None:
-    """drivers/iommu/iommu.c, v3.18+. Kept: functions of a slot that are not isolated from each other share a group."""
+            yield "sibling-alias", other
     for other in _unisolated_siblings(k, dev):
-        found = get_pci_alias_group(k, other, visited)
-        if found is not None:
-            return found
-    return None
+        yield "function", other
 
 
-def _unisolated_siblings(k: Kernel, dev: PciDev) -> Iterator[PciDev]:
+def _unisolated_siblings(k: KernelView, dev: DeviceView) -> Iterator[DeviceView]:
     if not pci_multifunction(dev) or pci_acs_enabled(k, dev):
         return
     for other in _same_bus(k, dev):
@@ -193,16 +210,24 @@ def _unisolated_siblings(k: Kernel, dev: PciDev) -> Iterator[PciDev]:
             yield other
 
 
-def _bus_or_slot_group(k: Kernel, dev: PciDev) -> IommuGroup | None:
+def _bus_or_slot_group(k: KernelView, dev: DeviceView) -> Found:
     """v3.17. Kept: one alias quirk on a bus puts the whole bus into one group."""
-    bus = [other for other in k.system.devices if other.hw.bdf[:2] == dev.hw.bdf[:2]]
+    bus = list(k.devs_on_bus(dev.hw.bdf))
     if any(other.dma_alias_mask for other in bus):
-        groups = [_group_of(other) for other in bus if other.iommu_group is not None]
-        if any(group is not groups[0] for group in groups):
+        members = [other for other in bus if other.iommu_group is not None]
+        if any(other.iommu_group is not members[0].iommu_group for other in members):
             k.warn("WARNING: at drivers/iommu/iommu.c iommu_group_get_for_pci_dev")
-        return groups[0] if groups else None
-    siblings = (_group_of(other) for other in _unisolated_siblings(k, dev) if other.iommu_group is not None)
-    return next(siblings, None)
+        return Found(members[0].iommu_group, "bus", dev, members[0]) if members else Found(None, "new", dev, None)
+    for other in _unisolated_siblings(k, dev):
+        if other.iommu_group is not None:
+            return Found(other.iommu_group, "function", dev, other)
+    return Found(None, "new", dev, None)
+
+
+def _group_of(dev: PciDev) -> IommuGroup:
+    group = dev.iommu_group
+    assert isinstance(group, IommuGroup)
+    return group
 
 
 # -- VT-d before the central search ------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from quiesce.kernel import base_core, base_dd, changes, msi, pci, pci_acs, pci_group, pci_power, pci_reset
+from quiesce.kernel import base_core, base_dd, changes, msi, pci, pci_acs_enable, pci_group, pci_power, pci_reset
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PCI_UNKNOWN, PciDev
 from quiesce.kernel.pci_access import pci_dev_of, pci_read_config, pci_write_config
@@ -67,8 +67,7 @@ def _pci_init_capabilities(k: Kernel, dev: PciDev) -> None:
     msi.pci_msi_init(k, dev)
     if k.has(changes.D0_AT_INIT):
         pci_power.pci_pm_power_up_and_verify_state(k, dev)
-    if not k.has(changes.ACS_IN_DMA_CONFIGURE):
-        pci_acs.pci_enable_acs(k, dev)
+    pci_acs_enable.pci_acs_init(k, dev)
     pci_reset.pci_init_reset_methods(k, dev)
 
 

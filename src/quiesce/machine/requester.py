@@ -8,12 +8,14 @@ in the IVRS table.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.machine.function import Function
 from quiesce.machine.machine import Machine
 from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS
+from quiesce.machine.view import SiliconView
 from quiesce.snapshot.bdf import Bdf
 
 _VMD_IDS = frozenset((0x201D, 0x28C0, 0x467F, 0x4C3D, 0xA77F, 0x7D0B, 0xAD0B, 0x9A0B))
@@ -42,7 +44,7 @@ def quirk_devfns(kind: str, bdf: Bdf) -> tuple[int, ...]:
     return tuple(devfn for devfn in devfns if devfn != bdf.devfn)
 
 
-def quirk_applies(kind: str, fn: Function) -> bool:
+def quirk_applies(kind: str, fn: SiliconView) -> bool:
     """Whether a device that a quirk covers by its ids is concerned by its other conditions too."""
     if kind != "fixed_01_0":
         return True
@@ -50,7 +52,7 @@ def quirk_applies(kind: str, fn: Function) -> bool:
     return subsystem in ((0x9005, 0x02BB), (0x9005, 0x02BC))
 
 
-def has_quirk(fn: Function, kind: str) -> bool:
+def has_quirk(fn: SiliconView, kind: str) -> bool:
     """Whether the silicon is one that the quirk table lists under ``kind``."""
     return any(quirk.kind == kind and quirk.covers(fn.vendor, fn.device) for quirk in DMA_ALIAS_QUIRKS)
 
@@ -66,7 +68,7 @@ def requester_ids(m: Machine, fn: Function) -> tuple[Bdf, ...]:
     return known[fn.path]
 
 
-def volume_manager(m: Machine, fn: Function) -> Function | None:
+def volume_manager(m: Any, fn: SiliconView) -> Any:
     """Return the Intel VMD function behind which a function hides; None for all others.
 
     Each VMD makes a segment of its own, numbered from 10000h, and sends on everything under its own id.
@@ -122,7 +124,7 @@ def taken_over_by(bridge: Function) -> Bdf | None:
     return None
 
 
-def below_pcie(bridge: Function) -> bool:
+def below_pcie(bridge: SiliconView) -> bool:
     """Whether a bridge hangs off PCI Express, though it may have no such capability itself."""
     above = bridge.upstream
     return above is not None and above.is_pcie and above.pcie_type != r.PCI_EXP_TYPE_PCI_BRIDGE

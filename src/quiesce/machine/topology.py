@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from quiesce.machine import pci_regs as r
 from quiesce.machine.function import Function
+from quiesce.machine.view import SiliconView
 from quiesce.snapshot.bdf import Bdf
 
 
@@ -102,7 +103,7 @@ def slot_siblings(fn: Function, functions: Sequence[Function]) -> tuple[Function
     return tuple(other for other in functions if other.bdf.slot == fn.bdf.slot and other is not fn)
 
 
-def bus_range(fn: Function) -> range:
+def bus_range(fn: SiliconView) -> range:
     """Return the buses below a bridge as the snapshot has them."""
     return range(fn.config.static(r.PCI_SECONDARY_BUS, 1), fn.config.static(r.PCI_SUBORDINATE_BUS, 1) + 1)
 
@@ -118,6 +119,6 @@ def has_ari(fn: Function) -> bool:
     return fn.find_ext_capability(r.PCI_EXT_CAP_ID_ARI) != 0
 
 
-def forwards_ari(fn: Function) -> bool:
+def forwards_ari(fn: SiliconView) -> bool:
     """Whether the port above forwards requests to functions numbered above 7 (ARI forwarding is enabled)."""
     return bool(fn.upstream and fn.upstream.config.get("EXP_DEVCTL2") & r.PCI_EXP_DEVCTL2_ARI)
