@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from quiesce.kernel import changes, pci_group
+from quiesce.kernel.group_view import DeviceView, KernelView
 from quiesce.kernel.iommu_group import IommuDomain, IommuGroup
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PciDev
@@ -87,18 +88,18 @@ def check_device(k: Kernel, dev: PciDev) -> bool:
 # -- aliases -----------------------------------------------------------------------------------------------------
 
 
-def ivrs_alias(k: Kernel, bdf: Bdf) -> Bdf:
+def ivrs_alias(k: KernelView, bdf: Bdf) -> Bdf:
     """``amd_iommu_alias_table``: the requester id that firmware says a device uses; its own when it says nothing."""
     ivrs = k.machine.ivrs
     return bdf if ivrs is None else Bdf.from_devid(ivrs.alias_of(bdf.requester_id, bdf.segment), bdf.segment)
 
 
-def last_alias(k: Kernel, dev: PciDev) -> Bdf:
+def last_alias(k: KernelView, dev: DeviceView) -> Bdf:
     """``__last_alias``: the requester id that PCI topology and quirks give a device at the root."""
     return [rid for _, rid in pci_group.pci_for_each_dma_alias(k, dev)][-1]
 
 
-def get_alias(k: Kernel, dev: PciDev) -> Bdf:
+def get_alias(k: KernelView, dev: DeviceView) -> Bdf:
     """drivers/iommu/amd_iommu.c. Kept: the IVRS table alone up to v3.16; then the "showdown": an alias of the IVRS
     table wins over the one that PCI knows, which counts only when IVRS has none; v3.17 to v5.5 an IVRS alias on the
     device's bus becomes a PCI alias where PCI knows none, v5.6+ always.
@@ -114,7 +115,7 @@ def get_alias(k: Kernel, dev: PciDev) -> Bdf:
     return _showdown(k, dev, firmware, last_alias(k, dev))
 
 
-def _showdown(k: Kernel, dev: PciDev, firmware: Bdf, topology: Bdf) -> Bdf:
+def _showdown(k: KernelView, dev: DeviceView, firmware: Bdf, topology: Bdf) -> Bdf:
     bdf = dev.hw.bdf
     if firmware in (topology, bdf):
         return topology

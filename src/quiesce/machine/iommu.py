@@ -8,11 +8,14 @@ entries.
 
 from __future__ import annotations
 
+from typing import Any
+
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.machine.function import Function
 from quiesce.machine.machine import Machine
 from quiesce.machine.requester import requester_ids, volume_manager
+from quiesce.machine.view import SiliconView
 from quiesce.snapshot.bdf import Bdf
 from quiesce.world import Field, State, StateSet, World
 
@@ -79,11 +82,14 @@ def unit_of(m: Machine, fn: Function) -> IommuUnit | None:
     """
     known: dict[str, int] = m.__dict__.setdefault("_unit_of", {})
     if fn.path not in known:
-        known[fn.path] = _unit_number(m, fn)
+        known[fn.path] = unit_number(m, fn)
     return None if known[fn.path] < 0 else IommuUnit.get(m.world, f"iommu/{known[fn.path]}")
 
 
-def _unit_number(m: Machine, fn: Function) -> int:
+def unit_number(m: Any, fn: Any) -> int:
+    """Return the number of the unit that covers a function, -1 when none does; ``m`` and ``fn`` may be the light ones
+    of ``quiesce.groups``.
+    """
     if m.iommu == "amd":
         return -1 if fn.class_code >> 8 == r.PCI_CLASS_SYSTEM_IOMMU else _ivrs_unit_number(m, fn)
     if m.iommu == "intel":
@@ -96,7 +102,7 @@ def _unit_number(m: Machine, fn: Function) -> int:
     return -1
 
 
-def _ivrs_unit_number(m: Machine, fn: Function) -> int:
+def _ivrs_unit_number(m: Any, fn: SiliconView) -> int:
     if m.ivrs is None:
         own = [other.bdf for other in m.functions.values() if other.class_code >> 8 == r.PCI_CLASS_SYSTEM_IOMMU]
         return 0 if all(fn.bdf > bdf for bdf in own[:1]) else -1
@@ -104,7 +110,7 @@ def _ivrs_unit_number(m: Machine, fn: Function) -> int:
     return -1 if unit is None else m.ivrs.units.index(unit)
 
 
-def _secondary(m: Machine, bdf: Bdf) -> int | None:
+def _secondary(m: Any, bdf: Bdf) -> int | None:
     fn = m.functions.get(str(bdf))
     return topology.bus_range(fn).start if fn is not None and fn.is_bridge else None
 

@@ -6,6 +6,7 @@ Everything here is static: it follows from the bus numbers in the snapshot, not 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from quiesce.machine import pci_regs as r
 from quiesce.machine.function import Function
@@ -90,7 +91,7 @@ def enabled_virtual_functions(image: bytes, capability: int) -> int:
 # -- queries on a built machine ----------------------------------------------------------------------------------
 
 
-def chain(fn: Function) -> Iterator[Function]:
+def chain(fn: Any) -> Iterator[Any]:
     """Yield the bridges above, nearest first."""
     bridge = fn.upstream
     while bridge is not None:

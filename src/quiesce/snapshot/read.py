@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,3 +104,8 @@ def _ids_beside(folder: Path) -> dict[str, Ids]:
         raise BadInput(str(path), "", 'JSON such as {"0000:00:1f.2": {"id": "8086:2922"}}') from None
     pairs = ((bdf, re.fullmatch(r"([0-9a-f]{4}):([0-9a-f]{4})", text)) for bdf, text in stated.items())
     return {bdf: (int(match[1], 16), int(match[2], 16)) for bdf, match in pairs if match}
+
+
+def read_sources(sources: Sequence[str]) -> MachineDescription:
+    """Read one machine from several sources; without any, the live machine."""
+    return read_machine(sources[0] if sources else "/sys/bus/pci/devices")

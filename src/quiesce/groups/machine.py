@@ -1,0 +1,249 @@
+"""A machine as a snapshot tells of it: functions, the tree they hang in, and which of them an IOMMU covers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from quiesce.groups.silicon import Knowledge, Silicon, looks_like_bridge, possible_silicon
+from quiesce.machine import pci_regs as r
+from quiesce.machine import topology
+from quiesce.snapshot.description import FunctionDescription, MachineDescription
+from quiesce.snapshot.dmar import Dmar, read_dmar
+from quiesce.snapshot.ivrs import Ivrs, read_ivrs
+
+_NO_QUIRK = (0x0001, 0x0001)
+"""Ids that no table names."""
+
+
+class LightConfig:
+    """Configuration space of a light function: what the snapshot has, and what the kernel has written since."""
+
+    def __init__(self, fn: LightFunction) -> None:
+        self._fn = fn
+
+    def static(self, offset: int, size: int) -> int:
+        """Return what the snapshot has at an offset."""
+        return int.from_bytes(self._fn.item.config[offset : offset + size], "little")
+
+    def get(self, name: str) -> int:
+        """Return what a register holds; only ARI forwarding is asked for."""
+        if name != "EXP_DEVCTL2":
+            raise KeyError(name)
+        at = self._fn.silicon.capabilities.get(r.PCI_CAP_ID_EXP, 0)
+        return self.static(at + r.PCI_EXP_DEVCTL2, 2) if at else 0
+
+
+class LightFunction:
+    """One function; a ``SiliconView`` whose silicon may still be open between several possibilities."""
+
+    def __init__(self, item: FunctionDescription) -> None:
+        self.item = item
+        self.knows = Knowledge(item)
+        self.bdf = item.bdf
+        self.path = str(item.bdf)
+        self.upstream: LightFunction | None = None
+        self.physfn: LightFunction | None = None
+        self.has_siblings = False
+        """Other functions of its slot are there."""
+        self.options: tuple[Silicon, ...] = ()
+        self.chosen: Silicon | None = None
+        self.decide: Callable[[LightFunction], Silicon] = lambda fn: fn.options[0]
+        self.written: dict[int, int] = {}
+        self.config = LightConfig(self)
+        self.looks_like_bridge = looks_like_bridge(item)
+
+    @property
+    def silicon(self) -> Silicon:
+        """What it is; asks ``decide`` when that is open."""
+        if self.chosen is None:
+            self.chosen = self.options[0] if len(self.options) == 1 else self.decide(self)
+        return self.chosen
+
+    @property
+    def open(self) -> bool:
+        """Whether the snapshot leaves open what it is."""
+        return len(self.options) > 1
+
+    @property
+    def vendor(self) -> int:
+        """Vendor id."""
+        return self._common("vendor")
+
+    @property
+    def device(self) -> int:
+        """Device id."""
+        return self._common("device")
+
+    @property
+    def class_code(self) -> int:
+        """Base class, sub-class and programming interface."""
+        return self.options[0].class_code
+
+    def _common(self, name: str) -> int:
+        values = {getattr(silicon, name) for silicon in self.options}
+        return int(values.pop() if len(values) == 1 else getattr(self.silicon, name))
+
+    @property
+    def pcie_type(self) -> int | None:
+        """PCI_EXP_TYPE_*, or None for conventional PCI."""
+        return self.silicon.pcie_type
+
+    @property
+    def is_pcie(self) -> bool:
+        """Whether it has a PCI Express capability."""
+        return self.pcie_type is not None
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether it has a bus below."""
+        return self.looks_like_bridge
+
+    @property
+    def is_virtfn(self) -> bool:
+        """Whether it is a virtual function."""
+        return self.physfn is not None
+
+    @property
+    def multifunction(self) -> bool:
+        """The header's multifunction bit; where the snapshot does not show it, whether the slot has other functions."""
+        if self.knows.known(r.PCI_HEADER_TYPE, 1, r.PCI_HEADER_TYPE_MFD):
+            return bool(self.item.config[r.PCI_HEADER_TYPE] & r.PCI_HEADER_TYPE_MFD)
+        return self.has_siblings
+
+    def find_ext_capability(self, cap_id: int) -> int:
+        """Return the offset of an extended capability, or 0."""
+        return self.silicon.extended.get(cap_id, 0)
+
+    def read_config(self, offset: int, size: int) -> int:
+        """Read configuration space; ACS controls that the kernel itself sets are off until it has set them."""
+        if offset in self.written:
+            return self.written[offset]
+        value = int.from_bytes(self.silicon.image[offset : offset + size], "little")
+        base = self.find_ext_capability(r.PCI_EXT_CAP_ID_ACS)
+        return value & ~_SET_BY_KERNEL if base and offset == base + r.PCI_ACS_CTRL else value
+
+    def write_config(self, offset: int, size: int, value: int) -> None:
+        """Write configuration space: only the ACS control registers are ever written."""
+        self.written[offset] = value & (1 << 8 * size) - 1
+
+
+_SET_BY_KERNEL = r.PCI_ACS_SV | r.PCI_ACS_RR | r.PCI_ACS_CR | r.PCI_ACS_UF
+
+
+class LightMachine:
+    """All functions by address, in bus order, and the firmware tables."""
+
+    def __init__(self, description: MachineDescription, iommu: str | None) -> None:
+        self.description = description
+        self.iommu = iommu
+        source = description.source or description.name
+        self.ivrs: Ivrs | None = None if description.ivrs is None else read_ivrs(description.ivrs, source)
+        self.dmar: Dmar | None = None if description.dmar is None else read_dmar(description.dmar, source)
+        present = sorted((item for item in description.functions if item.present), key=lambda item: item.bdf)
+        self.functions = {str(item.bdf): LightFunction(item) for item in present}
+        self.unplaced: tuple[LightFunction, ...] = ()
+        """Functions on a bus to which no bridge is known to lead, though one of some bridges may."""
+        self.unplaced_set: frozenset[LightFunction] = frozenset()
+        self.places: dict[int, list[LightFunction]] = {}
+        """By segment, the bridges of which the snapshot does not tell what bus is below."""
+        _link(self)
+        _link_virtual(self)
+        _mark_siblings(self.functions.values())
+        for fn in self.functions.values():
+            fn.options = possible_silicon(fn.item, _ids(fn), fn.upstream is None, (_NO_QUIRK,))
+
+
+def _link(m: LightMachine) -> None:
+    bridges = {fn.bdf: fn for fn in m.functions.values() if fn.is_bridge}
+    knows = {bdf: fn.knows.known(r.PCI_SECONDARY_BUS, 1) for bdf, fn in bridges.items()}
+    ranges = {bdf: (fn.item.config[r.PCI_SECONDARY_BUS], 0) for bdf, fn in bridges.items() if knows[bdf]}
+    leads = topology.bridges_by_bus(ranges)
+    for fn in m.functions.values():
+        above = topology.parent_of(fn.bdf, leads)
+        fn.upstream = None if above is None else bridges[above]
+    m.places = {}
+    for bdf in sorted(bdf for bdf in bridges if not knows[bdf]):
+        m.places.setdefault(bdf.segment, []).append(bridges[bdf])
+    lowest = {segment: found[0].bdf.bus for segment, found in m.places.items()}
+    roots = {fn.bdf[:2] for fn in m.functions.values() if _is_host_bridge(fn.item)}
+    m.unplaced = tuple(
+        fn
+        for fn in m.functions.values()
+        if fn.upstream is None and fn.bdf.bus > lowest.get(fn.bdf.segment, 0xFF) and fn.bdf[:2] not in roots
+    )
+    m.unplaced_set = frozenset(m.unplaced)
+
+
+def _is_host_bridge(item: FunctionDescription) -> bool:
+    return int.from_bytes(item.config[r.PCI_CLASS_DEVICE : r.PCI_CLASS_DEVICE + 2], "little") == r.PCI_CLASS_BRIDGE_HOST
+
+
+def _link_virtual(m: LightMachine) -> None:
+    """Tie virtual functions to their physical ones: by the SR-IOV capability, or because the snapshot says so."""
+    for fn in tuple(m.functions.values()):
+        for virtual in _virtual_of(m, fn):
+            virtual.physfn, virtual.upstream = fn, fn.upstream
+    for fn in m.functions.values():
+        owner = m.functions.get(fn.item.attributes.get("virtual", ""))
+        if owner is not None and owner is not fn:
+            fn.physfn, fn.upstream = owner, owner.upstream
+
+
+def _virtual_of(m: LightMachine, fn: LightFunction) -> Iterable[LightFunction]:
+    image = fn.item.config
+    if len(image) <= r.PCI_CFG_SPACE_SIZE:
+        return ()
+    at = topology.extended_capability_list(image).get(r.PCI_EXT_CAP_ID_SRIOV, 0)
+    if not at:
+        return ()
+    enabled = topology.enabled_virtual_functions(image, at)
+    places = topology.virtual_addresses(fn.bdf, image, at)
+    found = ((number, m.functions.get(str(place))) for number, place in enumerate(places))
+    return [
+        virtual
+        for number, virtual in found
+        if virtual is not None and (number < enabled or virtual.item.config[:4] == b"\xff\xff\xff\xff")
+    ]
+
+
+def _mark_siblings(functions: Iterable[LightFunction]) -> None:
+    slots: dict[tuple[int, int, int], list[LightFunction]] = {}
+    for fn in functions:
+        slots.setdefault(fn.bdf.slot, []).append(fn)
+    for members in slots.values():
+        for fn in members:
+            fn.has_siblings = len(members) > 1
+
+
+def _ids(fn: LightFunction) -> tuple[int, int] | None:
+    """Return the ids when they are known, those that the snapshot states beside the bytes first."""
+    stated = fn.item.attributes.get("vendor"), fn.item.attributes.get("device")
+    if stated[0] is not None and stated[1] is not None:
+        return int(stated[0], 16), int(stated[1], 16)
+    if fn.physfn is not None and fn.item.config[:4] == b"\xff\xff\xff\xff":
+        return _ids_of_virtual(fn.physfn)
+    if fn.knows.ids_known:
+        return tuple(int.from_bytes(fn.item.config[at : at + 2], "little") for at in (0, 2))  # type: ignore[return-value]
+    return None
+
+
+def _ids_of_virtual(pf: LightFunction) -> tuple[int, int]:
+    image = pf.item.config
+    at = topology.extended_capability_list(image)[r.PCI_EXT_CAP_ID_SRIOV] + r.PCI_SRIOV_VF_DID
+    vendor = (_ids(pf) or _NO_QUIRK)[0]
+    return vendor, int.from_bytes(image[at : at + 2], "little")
+
+
+def iommu_kind(description: MachineDescription) -> tuple[str | None, str]:
+    """Return which IOMMU a machine has and what says so, in words; None when nothing does."""
+    if description.ivrs is not None:
+        return "amd", "the IVRS table"
+    if description.dmar is not None:
+        return "intel", "the DMAR table"
+    if description.iommu_hint:
+        return description.iommu_hint, "what the source says"
+    for item in description.functions:
+        vendor = int.from_bytes(item.config[:2], "little")
+        if item.bdf.bus == 0 and vendor in (0x8086, 0x1022):
+            return ("intel" if vendor == 0x8086 else "amd"), f"the vendor of {item.bdf}; no ACPI table is there"
+    return None, "nothing in the source"

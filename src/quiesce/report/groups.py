@@ -1,0 +1,103 @@
+"""Groups in text and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from quiesce.groups.predict import Prediction, Undecided
+from quiesce.snapshot.bdf import Bdf
+from quiesce.snapshot.description import MachineDescription
+
+SHOWN = 12
+"""How many alternatives of an open question the text shows."""
+
+
+def groups(description: MachineDescription, found: Prediction, form: str) -> str:
+    """Return a prediction as text or JSON."""
+    return json.dumps(as_json(found), indent=1) if form == "json" else "\n".join(_lines(description, found))
+
+
+def as_json(found: Prediction) -> dict[str, object]:
+    """Return a prediction as plain data; the keys are stable."""
+    return {
+        "groups": [list(group) for group in found.groups],
+        "ungrouped": list(found.ungrouped),
+        "undecided": [_undecided_json(item) for item in found.undecided],
+        "kernel": found.kernel,
+        "iommu": found.iommu,
+        "notes": list(found.notes),
+    }
+
+
+def _undecided_json(item: Undecided) -> dict[str, object]:
+    return {
+        "why": item.why,
+        "functions": list(item.functions),
+        "alternatives": [[list(group) for group in groups] for groups in item.alternatives],
+        "ungrouped": [list(alone) for alone in item.ungrouped],
+        "conditions": [list(words) for words in item.conditions],
+        "complete": item.complete,
+    }
+
+
+def _lines(description: MachineDescription, found: Prediction) -> Iterator[str]:
+    from quiesce.report.names import describe
+
+    names = {str(item.bdf): describe(item) for item in description.functions}
+    yield f"# {description.name}  {found.kernel}  IOMMU {found.iommu or 'none'}  {_count(found)}"
+    for number, group in enumerate(found.groups):
+        for bdf in group:
+            yield f"group {number:<3} {bdf}  {names[bdf]}"
+    for bdf in found.ungrouped:
+        yield f"no group  {bdf}  {names[bdf]}"
+    for item in found.undecided:
+        yield from _undecided_lines(item)
+    yield from (f"note: {note}" for note in found.notes)
+
+
+def _count(found: Prediction) -> str:
+    parts = [f"{len(found.groups)} groups"]
+    if found.ungrouped:
+        parts.append(f"{len(found.ungrouped)} functions without one")
+    if found.undecided:
+        parts.append(f"{sum(len(item.functions) for item in found.undecided)} functions undecided")
+    return ", ".join(parts)
+
+
+def _undecided_lines(item: Undecided) -> Iterator[str]:
+    count = f"{len(item.alternatives)}{'' if item.complete else ' or more'} possibilities"
+    yield f"undecided {item.functions[0]} and {len(item.functions) - 1} more: {count}; not known: {item.why}"
+    for groups, words in list(zip(item.alternatives, item.conditions, strict=True))[:SHOWN]:
+        text = "  ".join("{" + " ".join(Bdf.parse(bdf).short for bdf in group) + "}" for group in groups)
+        yield f"          {text}" + (f"   if {'; '.join(words)}" if words else "")
+    if len(item.alternatives) > SHOWN:
+        yield f"          ... {len(item.alternatives) - SHOWN} more (--format json has them)"
+
+
+def recorded(description: MachineDescription, form: str) -> str:
+    """Return the groups that the source states."""
+    stated = description.recorded_groups
+    if form == "json":
+        return json.dumps({"groups": stated, "ungrouped": description.recorded_ungrouped}, indent=1)
+    if stated is None:
+        return "the source states no groups"
+    lines = [f"group {number:<3} {bdf}" for number, group in enumerate(stated) for bdf in group]
+    return "\n".join([*lines, *(f"no group  {bdf}" for bdf in description.recorded_ungrouped)])
+
+
+def comparison(description: MachineDescription, found: Prediction) -> tuple[list[str], bool]:
+    """Compare a prediction with the groups that the source states: lines, and whether they differ."""
+    if description.recorded_groups is None:
+        return ["nothing to compare with: the source states no groups"], False
+    differing = [tuple(sorted(group)) for group in description.recorded_groups if not _allowed(found, group)]
+    lines = [f"recorded otherwise: {' '.join(group)}" for group in differing]
+    return lines or ["as recorded"], bool(differing)
+
+
+def _allowed(found: Prediction, group: Sequence[str]) -> bool:
+    """Whether a recorded group is predicted, or among what is still possible."""
+    wanted = set(group)
+    if any(set(item) == wanted for item in found.groups):
+        return True
+    return any(wanted == set(item) for open_ in found.undecided for groups in open_.alternatives for item in groups)
