@@ -54,9 +54,14 @@ PORTS = "00:00.0 host-bridge\n00:1c.0 root-port bus=01 acs\n00:1c.1 root-port bu
 
 
 def test_no_iommu_no_groups() -> None:
-    found = predict(read_text(PORTS, "ports"), kernel("v6.12"), iommu="none" and None)
+    found = predict(read_text(PORTS, "ports"), kernel("v6.12"), iommu="none")
     assert found.groups == ()
     assert "0000:01:00.0" in found.ungrouped
+
+
+def test_a_description_without_an_iommu_has_none() -> None:
+    assert predict(read_text(PORTS, "ports"), kernel("v6.12")).groups == ()
+    assert predict(read_text(PORTS, "ports"), kernel("v6.12"), iommu="intel").groups != ()
 
 
 def test_a_port_without_acs_takes_what_is_below() -> None:

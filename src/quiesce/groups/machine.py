@@ -241,7 +241,7 @@ def iommu_kind(description: MachineDescription) -> tuple[str | None, str]:
     if description.dmar is not None:
         return "intel", "the DMAR table"
     if description.iommu_hint:
-        return description.iommu_hint, "what the source says"
+        return (None if description.iommu_hint == "none" else description.iommu_hint), "what the source says"
     for item in description.functions:
         vendor = int.from_bytes(item.config[:2], "little")
         if item.bdf.bus == 0 and vendor in (0x8086, 0x1022):

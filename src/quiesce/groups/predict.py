@@ -62,10 +62,11 @@ def predict(
     iommu: str | None = None,
     order: Sequence[str] = (),
 ) -> Prediction:
-    """Predict the groups; ``iommu`` overrides what the snapshot shows, ``order`` names functions that are probed before
-    all others. Raises BadInput when a firmware table is broken.
+    """Predict the groups; ``iommu`` (``intel``, ``amd``, ``arm``, ``virtio``, ``none``) overrides what the snapshot
+    shows, ``order`` names functions that are probed before all others. Raises BadInput when a firmware table is broken.
     """
     kind, evidence = (iommu, "") if iommu else iommu_kind(description)
+    kind = None if kind == "none" else kind
     m = LightMachine(description, kind)
     parameters = parameters or Parameters()
     notes = [*description.notes, *_notes(m, evidence, kernel)]

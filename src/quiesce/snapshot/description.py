@@ -61,7 +61,7 @@ class MachineDescription:
     cmdline: str | None = None
     """The kernel's command line, as far as the source shows it."""
     iommu_hint: str | None = None
-    """Which kind of IOMMU the source shows to be at work: ``intel``, ``amd``, ``arm``, ``power`` or ``virtio``."""
+    """Which IOMMU the source shows to be at work: ``intel``, ``amd``, ``arm``, ``power``, ``virtio``, or ``none``."""
 
     def function(self, bdf: Bdf) -> FunctionDescription | None:
         """Return the function at an address, or None."""

@@ -174,6 +174,7 @@ def _describe(reader: _Reader) -> MachineDescription:
         dmar=_dmar(reader) if reader.iommu == "intel" else None,
         routing=tuple(reader.routes),
         source=reader.file,
+        iommu_hint=reader.iommu or "none",
     )
 
 
