@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 
 from quiesce.groups.silicon import Knowledge, Silicon, looks_like_bridge, possible_silicon
 from quiesce.machine import pci_regs as r
@@ -38,7 +39,6 @@ class LightFunction:
 
     def __init__(self, item: FunctionDescription) -> None:
         self.item = item
-        self.knows = Knowledge(item)
         self.bdf = item.bdf
         self.path = str(item.bdf)
         self.upstream: LightFunction | None = None
@@ -46,6 +46,7 @@ class LightFunction:
         self.has_siblings = False
         """Other functions of its slot are there."""
         self.options: tuple[Silicon, ...] = ()
+        self._ids: tuple[int, int] | None = None
         self.chosen: Silicon | None = None
         self.decide: Callable[[LightFunction], Silicon] = lambda fn: fn.options[0]
         self.written: dict[int, int] = {}
@@ -56,7 +57,7 @@ class LightFunction:
     def silicon(self) -> Silicon:
         """What it is; asks ``decide`` when that is open."""
         if self.chosen is None:
-            self.chosen = self.options[0] if len(self.options) == 1 else self.decide(self)
+            self.chosen = self.decide(self)
         return self.chosen
 
     @property
@@ -64,24 +65,37 @@ class LightFunction:
         """Whether the snapshot leaves open what it is."""
         return len(self.options) > 1
 
+    @cached_property
+    def knows(self) -> Knowledge:
+        """Which bits the snapshot tells."""
+        return Knowledge(self.item)
+
+    def may_be(self, options: tuple[Silicon, ...]) -> None:
+        """Set the possibilities."""
+        self.options = options
+        ids = {(silicon.vendor, silicon.device) for silicon in options}
+        self._ids = ids.pop() if len(ids) == 1 else None
+        self.chosen = options[0] if len(options) == 1 else None
+
+    @property
+    def ids(self) -> tuple[int, int]:
+        """Vendor and device id."""
+        return self._ids or (self.silicon.vendor, self.silicon.device)
+
     @property
     def vendor(self) -> int:
         """Vendor id."""
-        return self._common("vendor")
+        return self.ids[0]
 
     @property
     def device(self) -> int:
         """Device id."""
-        return self._common("device")
+        return self.ids[1]
 
     @property
     def class_code(self) -> int:
         """Base class, sub-class and programming interface."""
         return self.options[0].class_code
-
-    def _common(self, name: str) -> int:
-        values = {getattr(silicon, name) for silicon in self.options}
-        return int(values.pop() if len(values) == 1 else getattr(self.silicon, name))
 
     @property
     def pcie_type(self) -> int | None:
@@ -150,7 +164,7 @@ class LightMachine:
         _link_virtual(self)
         _mark_siblings(self.functions.values())
         for fn in self.functions.values():
-            fn.options = possible_silicon(fn.item, _ids(fn), fn.upstream is None, (_NO_QUIRK,))
+            fn.may_be(possible_silicon(fn.item, _ids(fn), fn.upstream is None, (_NO_QUIRK,)))
 
 
 def _link(m: LightMachine) -> None:

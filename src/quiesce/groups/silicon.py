@@ -154,6 +154,10 @@ def possible_silicon(
     ``on_root`` says that no bridge is above it; ``lead_ids`` are ids to try where the snapshot has none: one that no
     quirk names and one for each quirk that would matter.
     """
+    if item.known is None and len(item.config) >= r.PCI_CFG_SPACE_SIZE:
+        whole = complete_silicon(item.config, ids)
+        if len(item.config) > r.PCI_CFG_SPACE_SIZE or whole.pcie_type is None:
+            return (whole,)
     knows = Knowledge(item)
     if knows.complete or (ids and knows.type_known and knows.acs is not None and knows.acs_bits_known):
         return (complete_silicon(item.config, ids),)

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 
 from quiesce.groups.machine import LightFunction, LightMachine
-from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS
+from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS_OF
 from quiesce.machine.requester import quirk_devfns, volume_manager
 from quiesce.snapshot.bdf import Bdf
-
-_ALIASING = {
-    (quirk.vendor): tuple(q for q in DMA_ALIAS_QUIRKS if q.vendor == quirk.vendor) for quirk in DMA_ALIAS_QUIRKS
-}
 
 
 def units_of(m: LightMachine) -> list[tuple[LightFunction, ...]]:
@@ -60,7 +56,7 @@ def _tied_to(m: LightMachine, fn: LightFunction) -> Iterator[LightFunction]:
 
 def _aliases(m: LightMachine, fn: LightFunction) -> Iterator[Bdf]:
     if fn.upstream is None:
-        for quirk in _ALIASING.get(fn.options[0].vendor, ()):
+        for quirk in DMA_ALIAS_QUIRKS_OF.get(fn.options[0].vendor, ()):
             if quirk.covers(fn.options[0].vendor, fn.options[0].device):
                 for devfn in quirk_devfns(quirk.kind, fn.bdf):
                     yield fn.bdf._replace(device=devfn >> 3, function=devfn & 7)

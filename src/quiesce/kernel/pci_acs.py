@@ -16,7 +16,7 @@ from quiesce.kernel.objects import PciDev
 from quiesce.kernel.pci_access import pci_read_config, upstream_bridge
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
-from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS, Quirk
+from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS, Quirk, by_vendor
 
 REQ_ACS_FLAGS = r.PCI_ACS_SV | r.PCI_ACS_RR | r.PCI_ACS_CR | r.PCI_ACS_UF
 """What a path needs for the devices behind it to be told apart (drivers/iommu/iommu.c)."""
@@ -238,10 +238,7 @@ _ANSWERS: dict[str, _Answer] = {
     "ports_only": _known_port_or_denied,
 }
 
-_QUIRKS_OF: dict[int, tuple[Quirk, ...]] = {
-    vendor: tuple(quirk for quirk in ACS_QUIRKS if quirk.vendor == vendor)
-    for vendor in {quirk.vendor for quirk in ACS_QUIRKS}
-}
+_QUIRKS_OF = by_vendor(ACS_QUIRKS)
 
 
 # -- the older drivers' way from a device to the one whose group it joins -----------------------------------------

@@ -25,7 +25,7 @@ from quiesce.kernel.pci_acs import (
 )
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
-from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS
+from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS_OF
 from quiesce.machine.requester import below_pcie, quirk_applies, quirk_devfns, volume_manager
 from quiesce.snapshot.bdf import Bdf
 
@@ -83,7 +83,7 @@ def pci_fixup_dma_alias(k: KernelView, dev: DeviceView) -> None:
 
     Left out: Switchtec NTBs, whose aliases are in a table of the switch.
     """
-    for quirk in DMA_ALIAS_QUIRKS:
+    for quirk in DMA_ALIAS_QUIRKS_OF.get(dev.hw.vendor, ()):
         known = quirk.kind in _DEVICE_ALIASES and quirk.covers(dev.hw.vendor, dev.hw.device) and knows(k, quirk)
         if known and quirk_applies(quirk.kind, dev.hw):
             for devfn in quirk_devfns(quirk.kind, dev.hw.bdf):
@@ -137,7 +137,8 @@ def _bridge_alias(k: KernelView, bridge: DeviceView) -> Bdf | None:
 
 def _has_flag(k: KernelView, bridge: DeviceView, kind: str) -> bool:
     ids = bridge.hw.vendor, bridge.hw.device
-    return any(quirk.kind == kind and quirk.covers(*ids) and knows(k, quirk) for quirk in DMA_ALIAS_QUIRKS)
+    quirks = DMA_ALIAS_QUIRKS_OF.get(ids[0], ())
+    return any(quirk.kind == kind and quirk.covers(*ids) and knows(k, quirk) for quirk in quirks)
 
 
 # -- the search for a group --------------------------------------------------------------------------------------

@@ -37,5 +37,13 @@ def _quirk(row: dict[str, str]) -> Quirk:
     return Quirk(row["change"], row["since"], int(row["vendor"], 16), devices, row["quirk"], row["subject"])
 
 
+def by_vendor(quirks: tuple[Quirk, ...]) -> dict[int, tuple[Quirk, ...]]:
+    """Return the entries of each vendor, in the order of the table."""
+    vendors = {quirk.vendor for quirk in quirks}
+    return {vendor: tuple(quirk for quirk in quirks if quirk.vendor == vendor) for vendor in vendors}
+
+
 DMA_ALIAS_QUIRKS = read_quirks("quiesce.machine", "dma_alias_quirks.csv")
 """Devices that send their DMA under another requester id than their own."""
+DMA_ALIAS_QUIRKS_OF = by_vendor(DMA_ALIAS_QUIRKS)
+"""The same by vendor."""
