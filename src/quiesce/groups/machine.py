@@ -164,7 +164,7 @@ class LightMachine:
         _link_virtual(self)
         _mark_siblings(self.functions.values())
         for fn in self.functions.values():
-            fn.may_be(possible_silicon(fn.item, _ids(fn), fn.upstream is None, (_NO_QUIRK,)))
+            fn.may_be(possible_silicon(fn.item, _ids(fn), fn.upstream is None))
 
 
 def _link(m: LightMachine) -> None:

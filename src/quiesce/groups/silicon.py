@@ -13,6 +13,11 @@ _ACS_ALL = r.PCI_ACS_SV | r.PCI_ACS_RR | r.PCI_ACS_CR | r.PCI_ACS_UF
 _PORT_TYPES = (r.PCI_EXP_TYPE_ROOT_PORT, r.PCI_EXP_TYPE_UPSTREAM, r.PCI_EXP_TYPE_DOWNSTREAM, r.PCI_EXP_TYPE_PCI_BRIDGE)
 _FREE_EXPRESS, _FREE_ACS = 0xC0, 0xFE0
 """Where completed capabilities are put; nothing reads what a snapshot has there."""
+_ANY_IDS: list[tuple[tuple[int, int] | None, str]] = [
+    ((0x0001, 0x0001), "no chip of the quirk tables"),
+    ((0x17CB, 0x0400), "a chip that the quirk tables call isolated"),
+]
+"""Where a snapshot has no ids: some that no table names, and some that are isolated whatever else they are."""
 
 
 class Silicon:
@@ -146,13 +151,10 @@ def complete_silicon(image: bytes, ids: tuple[int, int] | None) -> Silicon:
     return Silicon(image.ljust(_BIG, b"\0") if len(image) > r.PCI_CFG_SPACE_SIZE else image, ids)
 
 
-def possible_silicon(
-    item: FunctionDescription, ids: tuple[int, int] | None, on_root: bool, lead_ids: tuple[tuple[int, int], ...]
-) -> tuple[Silicon, ...]:
+def possible_silicon(item: FunctionDescription, ids: tuple[int, int] | None, on_root: bool) -> tuple[Silicon, ...]:
     """Return every configuration space that the snapshot allows, as far as groups depend on the difference.
 
-    ``on_root`` says that no bridge is above it; ``lead_ids`` are ids to try where the snapshot has none: one that no
-    quirk names and one for each quirk that would matter.
+    ``on_root`` says that no bridge is above it.
     """
     if item.known is None and len(item.config) >= r.PCI_CFG_SPACE_SIZE:
         whole = complete_silicon(item.config, ids)
@@ -164,10 +166,9 @@ def possible_silicon(
     found = []
     for kind, said in _types(knows, item, on_root):
         for acs, also in _acs_choices(knows, kind):
-            for pair in (ids,) if ids or knows.ids_known else lead_ids:
-                words = [said, also, "" if pair == ids else f"ids {pair[0]:04x}:{pair[1]:04x}" if pair else ""]
-                image = _completed(knows, kind, acs)
-                found.append(Silicon(image, pair, ", ".join(word for word in words if word)))
+            for pair, too in [(ids, "")] if ids or knows.ids_known else _ANY_IDS:
+                words = ", ".join(word for word in (said, also, too) if word)
+                found.append(Silicon(_completed(knows, kind, acs), pair, words))
     return tuple(found)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
+from quiesce.groups.agree import Agreement, allowed
 from quiesce.groups.predict import Prediction, Undecided
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import MachineDescription
@@ -90,14 +91,28 @@ def comparison(description: MachineDescription, found: Prediction) -> tuple[list
     """Compare a prediction with the groups that the source states: lines, and whether they differ."""
     if description.recorded_groups is None:
         return ["nothing to compare with: the source states no groups"], False
-    differing = [tuple(sorted(group)) for group in description.recorded_groups if not _allowed(found, group)]
+    differing = [tuple(sorted(group)) for group in description.recorded_groups if not allowed(found, group)]
     lines = [f"recorded otherwise: {' '.join(group)}" for group in differing]
     return lines or ["as recorded"], bool(differing)
 
 
-def _allowed(found: Prediction, group: Sequence[str]) -> bool:
-    """Whether a recorded group is predicted, or among what is still possible."""
-    wanted = set(group)
-    if any(set(item) == wanted for item in found.groups):
-        return True
-    return any(wanted == set(item) for open_ in found.undecided for groups in open_.alternatives for item in groups)
+def agreement_line(found: Agreement) -> str:
+    """Return one machine's comparison in a line."""
+    parts = [f"{found.name:<42} {found.kernel:<8} {found.verdict:<9}", f"{found.decided}/{found.functions} decided"]
+    if found.unseen:
+        parts.append(f"{found.unseen} not in the source")
+    if found.incomplete:
+        parts.append(f"{found.incomplete} questions with too many alternatives")
+    if found.wrong:
+        shown = "; ".join(" ".join(group) for group in found.wrong[:3])
+        parts.append(f"ruled out: {shown}" + (f" and {len(found.wrong) - 3} more" if len(found.wrong) > 3 else ""))
+    return "  ".join(parts)
+
+
+def agreement_total(verdicts: Mapping[tuple[str, str], int]) -> list[str]:
+    """Return the table of verdicts by what the sources tell."""
+    columns = ("equal", "possible", "open", "wrong", "unreadable")
+    lines = ["", f"{'groups':<50}" + "".join(f"{name:>11}" for name in columns)]
+    for quality in sorted({quality for quality, _ in verdicts}):
+        lines.append(f"{quality:<50}" + "".join(f"{verdicts.get((quality, name), 0):>11}" for name in columns))
+    return lines

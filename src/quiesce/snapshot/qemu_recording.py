@@ -13,6 +13,8 @@ from quiesce.snapshot.description import FunctionDescription, MachineDescription
 from quiesce.snapshot.errors import BadInput
 
 _SIZES = (64, 256, 4096)
+_OTHER_TABLES = ("APIC", "MCFG", "VIOT", "IORT")
+_IOMMUS = ("intel", "amd", "virtio", "none")
 
 
 def read_recording(text: str, file: str) -> MachineDescription:
@@ -38,7 +40,16 @@ def read_recording(text: str, file: str) -> MachineDescription:
         source=file,
         recorded_groups=_groups(data, file),
         recorded_ungrouped=tuple(str(item) for item in _member(data, "ungrouped", list, file, [])),
+        tables={name: (found,) for name in _OTHER_TABLES if (found := _table(acpi, name, file)) is not None},
+        kernel=_member(data, "kernel", str, file, "") or None,
+        cmdline=_member(data, "cmdline", str, file, "") or None,
+        iommu_hint=_hint(data, file),
     )
+
+
+def _hint(data: object, file: str) -> str | None:
+    stated = _member(data, "iommu", str, file, "")
+    return next((kind for kind in _IOMMUS if stated.startswith(kind)), None)
 
 
 def _q35_routing() -> tuple[Route, ...]:
