@@ -36,7 +36,7 @@ def add_condition_arguments(parser: argparse.ArgumentParser) -> None:
     add("--without", metavar="C", action="append", default=[], help="take a change out of the kernel")
     add(
         "--iommu",
-        choices=("intel", "amd", "arm", "virtio", "none"),
+        choices=("intel", "amd", "arm", "virtio", "power", "none"),
         help="which IOMMU (default: what the source shows)",
     )
     add("--parameter", metavar="P", action="append", default=[], help="kernel parameter, such as pci=config_acs=...")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from quiesce.groups.coverage import meets_iommu
 from quiesce.groups.machine import LightFunction, LightMachine
 from quiesce.kernel import changes
 from quiesce.kernel.amd_dev_data import get_alias
@@ -13,7 +14,6 @@ from quiesce.kernel.kernelset import Change, KernelSet
 from quiesce.kernel.parameters import Parameters
 from quiesce.kernel.pci_acs_enable import pci_acs_init, pci_enable_acs
 from quiesce.kernel.pci_group import Found, find_group, pci_fixup_dma_alias
-from quiesce.machine.iommu import unit_number
 from quiesce.snapshot.bdf import Bdf
 
 
@@ -118,7 +118,7 @@ class LightKernel:
         """drivers/iommu/iommu.c ``__iommu_probe_device``. Kept: v7.0+ with v6.15's order, ACS is enabled just before;
         aliases of the AMD tables; the search for a group.
         """
-        if dev.iommu_group is not None or unit_number(self.machine, dev.hw) < 0:
+        if dev.iommu_group is not None or not meets_iommu(self, self.machine, dev.hw):
             return
         if self.has(changes.ACS_IN_DMA_CONFIGURE) and self.has(changes.IOMMU_PROBE_IN_CORE):
             self.enable(dev.hw)

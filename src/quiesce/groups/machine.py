@@ -155,6 +155,7 @@ class LightMachine:
         self.dmar: Dmar | None = None if description.dmar is None else read_dmar(description.dmar, source)
         present = sorted((item for item in description.functions if item.present), key=lambda item: item.bdf)
         self.functions = {str(item.bdf): LightFunction(item) for item in present}
+        self.shows_drivers = any("driver" in item.attributes for item in present)
         self.unplaced: tuple[LightFunction, ...] = ()
         """Functions on a bus to which no bridge is known to lead, though one of some bridges may."""
         self.unplaced_set: frozenset[LightFunction] = frozenset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
+from quiesce.groups.coverage import BY_DRIVER
 from quiesce.groups.kernel import LightDevice, LightKernel
 from quiesce.groups.machine import LightFunction, LightMachine
 from quiesce.groups.silicon import Silicon
@@ -171,7 +172,7 @@ def _probe_order(
     """
     first = {bdf: number for number, bdf in enumerate(order)}
     late: set[Bdf] = set()
-    if k.machine.iommu == "arm" and not k.has(changes.IOMMU_PROBE_IN_CORE) and not first:
+    if k.machine.iommu in BY_DRIVER and not k.has(changes.IOMMU_PROBE_IN_CORE) and not first:
         bridges = dict.fromkeys(fn.upstream for fn in unit if fn.upstream is not None and not fn.is_virtfn)
         late = {bridge.bdf for bridge in bridges if choices.pick(("order", bridge.bdf), 2)}
     ordered = in_scan_order(unit)

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from quiesce.groups.coverage import BY_DRIVER
 from quiesce.groups.kernel import LightKernel
 from quiesce.groups.machine import LightMachine, iommu_kind
 from quiesce.groups.possible import Outcome, Partition, every_outcome
+from quiesce.groups.power import power_groups
 from quiesce.groups.units import units_of
+from quiesce.kernel import changes
 from quiesce.kernel.kernelset import KernelSet
 from quiesce.kernel.parameters import Parameters
 from quiesce.snapshot.description import MachineDescription
@@ -73,6 +76,9 @@ def predict(
     everything = tuple(str(fn.bdf) for fn in m.functions.values())
     if kind is None or parameters.iommu_off:
         return Prediction(kernel.name, kind, (), everything, notes=(*notes, "no IOMMU is at work: no groups"))
+    if kind == "power":
+        groups, alone = power_groups(m.functions.values())
+        return Prediction(kernel.name, kind, tuple(map(tuple, groups)), tuple(alone), notes=tuple(notes))
     outcomes = [every_outcome(m, lambda: LightKernel(m, kernel, parameters), unit, order) for unit in units_of(m)]
     return _assembled(kernel, kind, outcomes, notes)
 
@@ -105,10 +111,20 @@ def _undecided(outcome: Outcome) -> Undecided:
     return Undecided(why, *parts)
 
 
+def _driver_notes(m: LightMachine, kernel: KernelSet) -> list[str]:
+    if changes.IOMMU_PROBE_IN_CORE in kernel:
+        return []
+    if m.shows_drivers:
+        return ["a function meets the IOMMU when its driver comes (before v6.15): those without a driver have no group"]
+    return ["a function without a driver gets no group on this kernel; the source does not show which have one"]
+
+
 def _notes(m: LightMachine, evidence: str, kernel: KernelSet) -> list[str]:
     notes = [f"IOMMU: {m.iommu} by {evidence}"] if m.iommu and evidence else []
     if m.iommu == "amd" and m.ivrs is None:
         notes.append("no IVRS table: the IOMMU is taken to cover all functions behind its own, and to know no aliases")
     if m.iommu == "intel" and m.dmar is None:
         notes.append("no DMAR table: every function is taken to be covered")
+    if m.iommu in BY_DRIVER:
+        notes += _driver_notes(m, kernel)
     return notes
