@@ -108,17 +108,20 @@ def test_virtual_functions_of_a_physical_one() -> None:
 def test_what_is_assumed_is_noted_once() -> None:
     _, notes = rebuilt("00:02.0 SATA controller: Somebody Nice thing\n00:03.0 SATA controller: Somebody Other thing\n")
     assert notes == (
-        "all functions: config space rebuilt from decoded text; what the text leaves out is taken to be zero",
+        "all functions: config space rebuilt from decoded text; what the text leaves out is unknown",
         "0000:00:02.0, 0000:00:03.0: the text does not state vendor and device id; quirks that depend on them do not "
         "apply",
         "0000:00:02.0, 0000:00:03.0: the text does not state the interrupt pin; taken to be A",
     )
 
 
-def test_an_unknown_capability_is_left_out_and_noted() -> None:
-    config, notes = rebuilt("00:02.0 Class 0106: 8086:2922\n\tCapabilities: [40] Sparkle engine\n")
-    assert capability_list(config) == {}
-    assert "0000:00:02.0: capability at 40 left out: 'Sparkle engine' is not known by name" in notes
+def test_a_capability_that_is_not_known_by_name_may_be_any() -> None:
+    text = "00:02.0 Class 0106: 8086:2922\n\tCapabilities: [40] Sparkle engine\n"
+    found = read_text(text, "listing")
+    known = found.functions[0].known
+    assert known is not None
+    assert (known[0x34], known[0x40], known[0x41]) == (0xFF, 0, 0xFF)
+    assert "0000:00:02.0: capability at 40: 'Sparkle engine' is not known by name; it may be any" in found.notes
 
 
 @needs_shared

@@ -1,91 +1,183 @@
-"""Text that lspci prints: ``-x``, ``-xxx`` and ``-xxxx`` with hex bytes; ``write`` prints the same.
+"""Text that lspci prints, in all its forms, whole or as it comes out of mail and forums.
 
-Where the bytes are there, only they count. A function without them is reconstructed from the decoded text around it
-(``lspci_verbose``), and the notes say so.
+Any mixture will do: ``-x`` to ``-xxxx``, ``-v`` to ``-vvv``, ``-nn``, ``-k``, ``-mm``, ``-vmm``, ``-t``, listings of
+IOMMU groups, several of them in one text, with other text between. What is said about one function is put together;
+bytes count more than what was decoded from them. ``write`` prints dumps.
+
+Reading is a row of steps, each in a module of its own: ``lspci_paste`` undoes damage, ``lspci_blocks`` finds the
+functions, ``lspci_tree`` and ``lspci_tables`` read pictures and tables, ``lspci_hex`` bytes, ``lspci_headline``,
+``lspci_lines``, ``lspci_verbose`` and ``lspci_capabilities`` what lspci decoded, ``lspci_combine`` puts it together.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from quiesce.snapshot import pci_regs as r
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import FunctionDescription, MachineDescription
 from quiesce.snapshot.errors import BadInput
-from quiesce.snapshot.lspci_verbose import Ids, reconstruct
+from quiesce.snapshot.image import Image
+from quiesce.snapshot.lspci_blocks import Found, Sighting, find_blocks
+from quiesce.snapshot.lspci_combine import Description, Part, describe
+from quiesce.snapshot.lspci_headline import Headline, read_name
+from quiesce.snapshot.lspci_lines import STARTS
+from quiesce.snapshot.lspci_paste import restored
+from quiesce.snapshot.lspci_tables import read_tables
+from quiesce.snapshot.lspci_tree import Tree, read_trees
+from quiesce.snapshot.lspci_verbose import Around, Ids, rebuild
 
-_HEADER = re.compile(r"((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])(?:\s+(.*))?")
-_HEX_LINE = re.compile(r"\s*([0-9a-fA-F]{2,3}):(?:\s(.*))?")
-_HEX_BYTE = re.compile(r"[0-9a-fA-F]{2}")
-_FULL_SIZES = (64, 256, 4096)
-
-
-@dataclass
-class Block:
-    """One function in the text: its headline, the lines below it, the bytes among them."""
-
-    bdf: Bdf
-    line: int
-    headline: str
-    text: list[str] = field(default_factory=list)
-    data: bytearray = field(default_factory=bytearray)
-
-    @property
-    def readable(self) -> bool:
-        """Whether there are bytes that came from the device; all ones came from nobody."""
-        return bool(self.data) and any(byte != 0xFF for byte in self.data[: _FULL_SIZES[0]])
+_GROUP = re.compile(r"IOMMU\s+group:?\s+([0-9]{1,6})\b")
+_LISTED = re.compile(r"\s*Capabilities: \[([0-9a-f]{2,3})\b[^\]]*\] (Express)?")
+_VERBOSE = ("Control:", "Flags:")
+_VIRTUAL = re.compile(r"Virtual Function|\bVF\b")
 
 
 def read_lspci(text: str, file: str, name: str = "", ids: Mapping[str, Ids] | None = None) -> MachineDescription:
     """Read lspci output of any kind; ``ids`` gives vendor and device ids where the text has names only.
 
-    Raises BadInput for a bad hex line or when there is no function in it.
+    Raises BadInput when there is no function in it.
     """
-    blocks, repeated = _blocks(text, file)
-    if not blocks:
+    text = restored(text)
+    found = find_blocks(text, file)
+    read_tables(text, found)
+    tree = read_trees(text)
+    described = _describe_all(found, tree, ids or {})
+    if not described:
         raise BadInput(file, "", "lspci output: lines such as `00:1f.2 SATA controller: ...` with hex bytes below")
-    known = {bdf: _describe(block, file, ids or {}) for bdf, block in sorted(blocks.items())}
-    rebuilt = {bdf for bdf in known if not blocks[bdf].readable}
+    groups = {bdf: group for bdf, group in found.groups.items() if bdf in described}
+    _set_multifunction(described)
     return MachineDescription(
         name=name or "machine",
-        functions=tuple(_multifunction(known[bdf][0], known) if bdf in rebuilt else known[bdf][0] for bdf in known),
+        functions=tuple(_with_unit(described[bdf].item, found.units) for bdf in described),
         source=file,
-        notes=(
-            *_general_note(rebuilt, known),
-            *_merged({bdf: found for bdf, (_, found) in known.items()}),
-            *_merged({bdf: ["described more than once; the first one counts"] for bdf in sorted(repeated)}),
-        ),
-        recorded_groups=_groups(blocks),
-        recorded_ungrouped=_ungrouped(blocks),
+        notes=_notes(described, found, tree),
+        recorded_groups=_groups(groups),
+        recorded_ungrouped=tuple(map(str, _ungrouped(described, groups, found))),
     )
 
 
-_Described = tuple[FunctionDescription, list[str]]
+# -- from places in the text to functions ------------------------------------------------------------------------
 
 
-def _multifunction(item: FunctionDescription, known: Mapping[Bdf, _Described]) -> FunctionDescription:
+def _describe_all(found: Found, tree: Tree | None, ids: Mapping[str, Ids]) -> dict[Bdf, Description]:
+    """Return all functions in bus order."""
+    places: dict[Bdf, list[Sighting]] = {}
+    listings: dict[int, list[Sighting]] = {}
+    for item in found.sightings:
+        if item.sure or any(map(STARTS.match, item.lines)):
+            places.setdefault(item.bdf, []).append(item)
+            if item.lines:
+                listings.setdefault(item.listing, []).append(item)
+                _note_group(item, found)
+    around = {number: _around(items) for number, items in listings.items()}
+    extra = _topology(found, tree)
+    bdfs = {*places, *(tree.functions if tree else ())}
+    return {
+        bdf: describe(bdf, places.get(bdf, ()), around, ids.get(str(bdf)), extra.get(bdf, ())) for bdf in sorted(bdfs)
+    }
+
+
+def _note_group(item: Sighting, found: Found) -> None:
+    """Note the group that ``-v`` states."""
+    for line in item.lines:
+        if "IOMMU" in line and (match := _GROUP.search(line)) is not None:
+            if found.groups.setdefault(item.bdf, match[1]) != match[1]:
+                found.grouped_twice.append(item.bdf)
+            return
+
+
+def _around(listing: Sequence[Sighting]) -> Around:
+    """Return what a whole listing says about how to read each function of it."""
+    lists = express = extended = False
+    for item in listing:
+        for line in item.lines:
+            match = _LISTED.match(line)
+            if match is not None:
+                lists = True
+                express = express or match[2] is not None
+                extended = extended or len(match[1]) == 3
+    return Around(lists=lists, extended=extended or not express)
+
+
+def _topology(found: Found, tree: Tree | None) -> dict[Bdf, list[Part]]:
+    """Return what trees and paths say about functions."""
+    extra: dict[Bdf, list[Part]] = {}
+    if tree is not None:
+        for bdf, words in tree.functions.items():
+            buses = tree.bridges.get(bdf)
+            extra.setdefault(bdf, []).append(_bridge(bdf, *buses, read_name(words)) if buses else _named(words))
+    lowest: dict[Bdf, int] = {}
+    for below, above in found.parents.items():
+        lowest[above] = min(below.bus, lowest.get(above, 0xFF))
+    for bdf, bus in lowest.items():
+        extra.setdefault(bdf, []).append(_bridge(bdf, bus, None, Headline()))
+    return extra
+
+
+def _named(words: str) -> Part:
+    rebuilt = rebuild(read_name(words), ())
+    return Part(rebuilt.config, rebuilt.known)
+
+
+def _bridge(bdf: Bdf, first: int, last: int | None, headline: Headline) -> Part:
+    """Return a function of which only the buses below it are known."""
+    start, image = rebuild(headline, ()), Image()
+    image.data[: len(start.config)], image.known[: len(start.known)] = start.config, start.known
+    if headline.class_code is None:
+        image.put(r.PCI_CLASS_DEVICE, 2, r.PCI_CLASS_BRIDGE_PCI, known=False)
+        image.state(r.PCI_CLASS_DEVICE, 2, 0xFF00, r.PCI_CLASS_BRIDGE_PCI)
+    image.state(r.PCI_HEADER_TYPE, 1, r.PCI_HEADER_TYPE_MASK, r.PCI_HEADER_TYPE_BRIDGE)
+    image.put(r.PCI_PRIMARY_BUS, 1, bdf.bus)
+    image.put(r.PCI_SECONDARY_BUS, 1, first)
+    image.put(r.PCI_SUBORDINATE_BUS, 1, first if last is None else last, known=last is not None)
+    size = r.PCI_STD_HEADER_SIZEOF
+    return Part(bytes(image.data[:size]), bytes(image.known[:size]))
+
+
+def _set_multifunction(described: dict[Bdf, Description]) -> None:
     """Set the multifunction bit, which no text shows, where the device has other functions."""
-    if sum(1 for bdf in known if bdf.slot == item.bdf.slot) == 1:
-        return item
-    config = bytearray(item.config)
-    config[r.PCI_HEADER_TYPE] |= r.PCI_HEADER_TYPE_MFD
-    return replace(item, config=bytes(config))
+    slots: dict[tuple[int, int, int], list[Bdf]] = {}
+    for bdf in described:
+        slots.setdefault(bdf.slot, []).append(bdf)
+    for members in slots.values():
+        own = [bdf for bdf in members if not _VIRTUAL.search(described[bdf].item.attributes.get("name", ""))]
+        for bdf in members if len(members) > 1 else ():
+            item = described[bdf].item
+            if item.known is None or item.known[r.PCI_HEADER_TYPE] & r.PCI_HEADER_TYPE_MFD:
+                continue
+            config, known = bytearray(item.config), bytearray(item.known)
+            config[r.PCI_HEADER_TYPE] |= r.PCI_HEADER_TYPE_MFD
+            if bdf.function == 0 and len(own) > 1 and bdf in own:
+                known[r.PCI_HEADER_TYPE] |= r.PCI_HEADER_TYPE_MFD
+            described[bdf].item = replace(item, config=bytes(config), known=bytes(known))
 
 
-def _general_note(rebuilt: set[Bdf], known: Mapping[Bdf, _Described]) -> list[str]:
-    if not rebuilt:
-        return []
-    which = "all" if len(rebuilt) == len(known) else f"{len(rebuilt)} of {len(known)}"
-    return [f"{which} functions: config space rebuilt from decoded text; what the text leaves out is taken to be zero"]
+# -- notes and groups --------------------------------------------------------------------------------------------
+
+
+def _notes(described: Mapping[Bdf, Description], found: Found, tree: Tree | None) -> tuple[str, ...]:
+    rebuilt = sum(1 for item in described.values() if item.rebuilt)
+    notes: list[str] = []
+    if rebuilt:
+        which = "all" if rebuilt == len(described) else f"{rebuilt} of {len(described)}"
+        notes.append(f"{which} functions: config space rebuilt from decoded text; what the text leaves out is unknown")
+    notes += found.notes
+    notes += tree.notes if tree else ()
+    notes += _merged({bdf: item.notes for bdf, item in described.items() if item.notes})
+    named = [bdf for bdf, item in described.items() if "pcie-type" in item.item.attributes and item.rebuilt]
+    notes += _merged({bdf: ["the name says which kind of PCI Express port it is"] for bdf in named})
+    twice = {bdf: ["stated to be in two groups; the first counts"] for bdf in found.grouped_twice}
+    return (*notes, *_merged(twice))
 
 
 def _merged(notes: Mapping[Bdf, Sequence[str]]) -> list[str]:
     """Say the same note about several functions once."""
     about: dict[str, list[Bdf]] = {}
     for bdf, found in notes.items():
-        for note in found:
+        for note in dict.fromkeys(found):
             about.setdefault(note, []).append(bdf)
     return [f"{_few(bdfs)}: {note}" for note, bdfs in about.items()]
 
@@ -95,94 +187,29 @@ def _few(bdfs: Sequence[Bdf]) -> str:
     return shown if len(bdfs) <= 3 else f"{shown} and {len(bdfs) - 3} more"
 
 
-def _blocks(text: str, file: str) -> tuple[dict[Bdf, Block], set[Bdf]]:
-    blocks: dict[Bdf, Block] = {}
-    repeated: set[Bdf] = set()
-    current: Block | None = None
-    for number, raw in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
-        header = _HEADER.fullmatch(raw.rstrip())
-        if header is not None and (bdf := _address(header[1])) is not None:
-            current = Block(bdf, number, header[2] or "")
-            if blocks.setdefault(bdf, current) is not current:
-                repeated.add(bdf)
-        elif current is not None:
-            _read_below(current, raw.rstrip(), number, file)
-        elif _is_hex_line(raw.rstrip()):
-            raise BadInput(file, f"line {number}", "the line naming the function before its hex bytes")
-    return blocks, repeated
-
-
-def _address(text: str) -> Bdf | None:
-    try:
-        return Bdf.parse(text)
-    except ValueError:
-        return None
-
-
-def _is_hex_line(line: str) -> bool:
-    """Whether a line is meant to hold bytes: at the margin it may be wrong, indented it must not."""
-    match = _HEX_LINE.fullmatch(line)
-    if match is None or (len(match[1]) == 3 and match[1][0] == "0"):
-        return False
-    fields = (match[2] or "").split()
-    return not line[:1].isspace() or (len(fields) == 16 and all(map(_HEX_BYTE.fullmatch, fields)))
-
-
-def _read_below(block: Block, line: str, number: int, file: str) -> None:
-    match = _HEX_LINE.fullmatch(line)
-    if match is None or not _is_hex_line(line):
-        block.text.append(line)
-        return
-    offset, fields = int(match[1], 16), (match[2] or "").split()
-    if offset != len(block.data):
-        raise BadInput(
-            file, f"line {number}", f"the bytes of {block.bdf} from {len(block.data):02x} on, found {offset:02x}"
-        )
-    if len(fields) != 16 or not all(map(_HEX_BYTE.fullmatch, fields)):
-        raise BadInput(file, f"line {number}", f"16 bytes in hex after `{offset:02x}:`")
-    block.data += bytes.fromhex("".join(fields))
-
-
-def _describe(block: Block, file: str, ids: Mapping[str, Ids]) -> _Described:
-    if not block.readable:
-        found, assumed = reconstruct(block.bdf, block.headline, block.text, ids.get(str(block.bdf)))
-        silent = ["answered with all ones when it was read (no power, or gone)"] if block.data else []
-        return found, [*silent, *assumed]
-    if len(block.data) < _FULL_SIZES[0]:
-        raise BadInput(file, f"line {block.line}", f"at least 64 bytes of {block.bdf}, found {len(block.data)}")
-    notes: list[str] = []
-    if len(block.data) == _FULL_SIZES[0]:
-        notes.append("only 64 bytes are known, so no capabilities")
-    elif len(block.data) not in _FULL_SIZES:
-        notes.append(f"only {len(block.data)} bytes are known; the rest is taken to be zero")
-    return FunctionDescription(block.bdf, _in_full(bytes(block.data))), notes
-
-
-def _in_full(data: bytes) -> bytes:
-    return data.ljust(next(size for size in _FULL_SIZES if size >= len(data)), b"\0")
-
-
-def _groups(blocks: Mapping[Bdf, Block]) -> tuple[tuple[str, ...], ...] | None:
-    """Return the groups that ``IOMMU group:`` lines state."""
-    found: dict[int, list[str]] = {}
-    for bdf, block in blocks.items():
-        number = _group_of(block)
-        if number is not None:
-            found.setdefault(number, []).append(str(bdf))
+def _groups(groups: Mapping[Bdf, str]) -> tuple[tuple[str, ...], ...] | None:
+    found: dict[str, list[str]] = {}
+    for bdf, number in groups.items():
+        found.setdefault(number, []).append(str(bdf))
     return tuple(sorted(tuple(sorted(members)) for members in found.values())) or None
 
 
-def _ungrouped(blocks: Mapping[Bdf, Block]) -> tuple[str, ...]:
-    grouped = {bdf for bdf, block in blocks.items() if _group_of(block) is not None}
-    return tuple(str(bdf) for bdf in sorted(blocks) if grouped and bdf not in grouped)
+def _ungrouped(described: Mapping[Bdf, Description], groups: Mapping[Bdf, str], found: Found) -> list[Bdf]:
+    """Return the functions of which the text would state a group if they had one."""
+    if not groups:
+        return []
+    if found.lists_groups or 2 * len(groups) >= len(described):
+        return [bdf for bdf in described if bdf not in groups]
+    shown = {item.bdf for item in found.sightings if any(line.lstrip().startswith(_VERBOSE) for line in item.lines)}
+    return [bdf for bdf in described if bdf not in groups and bdf in shown]
 
 
-def _group_of(block: Block) -> int | None:
-    for line in block.text:
-        match = re.fullmatch(r"\s+IOMMU group:\s*([0-9]{1,6})", line)
-        if match is not None:
-            return int(match[1])
-    return None
+def _with_unit(item: FunctionDescription, units: Mapping[Bdf, str]) -> FunctionDescription:
+    unit = units.get(item.bdf)
+    return item if unit is None else replace(item, attributes={**item.attributes, "iommu": unit})
+
+
+# -- writing -----------------------------------------------------------------------------------------------------
 
 
 def write(functions: Iterable[FunctionDescription]) -> str:
@@ -192,7 +219,8 @@ def write(functions: Iterable[FunctionDescription]) -> str:
 
 def _write_function(item: FunctionDescription) -> str:
     number = {at: int.from_bytes(item.config[at : at + 2], "little") for at in (0x00, 0x02, 0x0A)}
-    lines = [f"{item.bdf} {number[0x0A]:04x}: {number[0x00]:04x}:{number[0x02]:04x} (rev {item.config[8]:02x})"]
+    ids = f"{item.attributes.get('vendor', f'{number[0]:04x}')}:{item.attributes.get('device', f'{number[2]:04x}')}"
+    lines = [f"{item.bdf} {number[0x0A]:04x}: {ids} (rev {item.config[8]:02x})"]
     for at in range(0, len(item.config), 16):
         lines.append(f"{at:02x}: {item.config[at : at + 16].hex(' ')}")
     return "\n".join(lines) + "\n\n"
