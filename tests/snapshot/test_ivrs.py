@@ -139,23 +139,101 @@ def test_every_real_table_reads() -> None:
             "offset 0x4",
             "a table length from 36 to the 48 bytes there are, found 65535",
         ),
-        (
-            sealed(b"IVRS", bytes(12) + b"\x10\0\0\0"),
-            "offset 0x32",
-            "a length of at least 4 for an IVRS block, found 0",
-        ),
-        (sealed(b"IVRS", bytes(12) + b"\x10\0\x20\0"), "offset 0x30", "32 bytes of an IVRS block"),
-        (sealed(b"IVRS", bytes(12) + b"\x11\0\4\0"), "offset 0x32", "at least 40 for an IVHD block of type 0x11"),
-        (ivhd(bytes.fromhex("03000000")), "offset 0x4c", "an end of range for the range that was started"),
-        (ivhd(bytes.fromhex("04000000")), "offset 0x48", "a start of range before this end of range"),
-        (ivhd(bytes.fromhex("42000000")), "offset 0x48", "8 bytes of a device entry"),
     ],
 )
-def test_a_bad_table_is_named_with_the_offset(data: bytes, place: str, expected: str) -> None:
+def test_what_is_no_table_is_bad_input(data: bytes, place: str, expected: str) -> None:
     with pytest.raises(BadInput) as caught:
         read_ivrs(data, "t")
     assert caught.value.place == place
     assert expected in caught.value.expected
+
+
+@pytest.mark.parametrize(
+    ("data", "note", "refused"),
+    [
+        (
+            sealed(b"IVRS", bytes(12) + b"\x10\0\0\0"),
+            "offset 0x32: a block of 0 bytes; what follows it is not read",
+            True,
+        ),
+        (sealed(b"IVRS", bytes(12) + b"\x10\0\x20\0"), "offset 0x30: a block of 32 bytes, but only 4 are left", False),
+        (sealed(b"IVRS", bytes(12) + b"\x11\0\4\0"), "offset 0x30: ivhd of 4 bytes instead of at least 40", False),
+        (ivhd(bytes.fromhex("03000000")), "offset 0x48: a start of range without an end", False),
+        (ivhd(bytes.fromhex("03000000 03080000 04100000")), "offset 0x48: a start of range without an end", False),
+        (ivhd(bytes.fromhex("04000000")), "offset 0x48: an end of range that none was started for", False),
+        (ivhd(bytes.fromhex("42000000")), "offset 0x48: a device entry of 8 bytes, but only 4 are left", False),
+        (ivhd(bytes.fromhex("80000000")), "offset 0x48: a device entry of the reserved type 0x80, whose length", True),
+        (ivhd(bytes.fromhex("05000000")), "offset 0x48: a device entry of the reserved type 0x5", False),
+        (ivhd(bytes.fromhex("48000000 00a00003")), "offset 0x48: a special device of variety 3", True),
+        (ivhd(bytes.fromhex("f0a50040") + bytes(18)), "offset 0x48: an ACPI device without a name, or outside", False),
+        (ivhd(bytes.fromhex("02080000"))[:-1] + b"\1", "offset 0x9: the checksum is wrong", True),
+    ],
+)
+def test_what_is_wrong_is_noted_and_the_rest_is_read(data: bytes, note: str, refused: bool) -> None:
+    found = read_ivrs(data)
+    assert [line for line in found.notes if line.startswith(note)]
+    assert bool(found.refused) == refused
+
+
+def test_an_end_without_a_start_goes_on_from_the_last_start() -> None:
+    table = read_ivrs(ivhd(bytes.fromhex("03080001 04100000 04200000")))
+    assert table.blocks[0].entries == (IvhdEntry("range", 8, 0x10, 1), IvhdEntry("range", 8, 0x20, 1))
+
+
+def test_an_alias_inside_of_an_alias_range_becomes_that_of_the_range() -> None:
+    table = read_ivrs(ivhd(bytes.fromhex("43000400 00a40000 42080100 00a50000 04ff0400")))
+    assert table.alias_of(0x410) == 0xA5
+
+
+def test_padding_is_no_mistake() -> None:
+    table = read_ivrs(ivhd(bytes.fromhex("02080000 00000000 00000000")))
+    assert table.blocks[0].entries == (IvhdEntry("select", 8, 8),)
+    assert table.notes == ()
+
+
+def test_blocks_behind_one_that_linux_does_not_know_do_not_decide() -> None:
+    blocks = bytes.fromhex("10001800 0200 4000") + bytes(16)
+    blocks += bytes.fromhex("51000800 00000000") + bytes.fromhex("11002800 0200 4000") + bytes(32)
+    table = read_ivrs(sealed(b"IVRS", bytes(12) + blocks))
+    assert [block.type for block in table.blocks] == [0x10, 0x11]
+    assert [block.type for block in table.units] == [0x10]
+
+
+def test_the_last_requester_id_that_linux_makes_room_for() -> None:
+    table = Ivrs((unit(IvhdEntry("range", 8, 0x2FF), IvhdEntry("ioapic", 0xFFA0, 0xFFA0)),))
+    assert table.last_bdf() == 0x2FF
+    assert Ivrs((unit(IvhdEntry("all", 0, 0xFFFF)),)).last_bdf() == 0xFFFF
+    assert Ivrs((unit(IvhdEntry("ioapic", 0xA0, 0xA0)),)).last_bdf() is None
+
+
+def test_special_devices_and_reserved_memory_by_segment() -> None:
+    entry = IvhdEntry("ioapic", 0xA0, 0xA0, handle=0x21)
+    memory = (Ivmd("range", 0x100, 0x1FF, 0, 0x1000, 1, segment=1), Ivmd("device", 8, 8, 0, 0x1000, 0))
+    table = Ivrs((unit(entry, segment=1),), memory)
+    assert table.special("ioapic", 1) == (entry,)
+    assert table.special("ioapic") == ()
+    assert table.reserved_for(0x180, 1) == memory[:1]
+    assert table.reserved_for(8) == ()
+
+
+def test_the_entry_that_gives_an_alias() -> None:
+    first, second = IvhdEntry("alias-range", 0, 0x100, alias=1), IvhdEntry("alias", 8, 8, alias=2)
+    table = Ivrs((unit(first, second),))
+    assert table.alias_entry(8) == (table.blocks[0], second)
+    assert table.alias_entry(9) == (table.blocks[0], first)
+    assert table.alias_entry(0x101) is None
+
+
+@steady
+@given(st.lists(st.tuples(ids, ids, st.none() | ids), max_size=8), st.lists(ids, max_size=20))
+def test_fast_answers_equal_slow_ones(spans: list[tuple[int, int, int | None]], asked: list[int]) -> None:
+    units = tuple(unit(IvhdEntry("alias-range", a, b, alias=c), devid=n) for n, (a, b, c) in enumerate(spans))
+    table = Ivrs(units)
+    for devid in (*asked, *(span[0] for span in spans)):
+        covering = [item for item in units if item.covers(devid)]
+        assert table.unit_of(devid) == (covering[-1] if covering else None)
+        found = [c for a, b, c in spans if a <= devid <= b and c is not None]
+        assert table.alias_of(devid) == (found[-1] if found else devid)
 
 
 entries = st.one_of(

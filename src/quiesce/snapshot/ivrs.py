@@ -1,26 +1,45 @@
 """The AMD IVRS table: which IOMMU covers which requester ids, and under which other id a device's requests arrive.
 
 AMD I/O Virtualization Technology (IOMMU) Specification, chapter 5: IVHD blocks of the types 10h, 11h and 40h with
-all device entries, IVMD blocks. Blocks of other types are skipped and listed.
+all device entries, IVMD blocks. Blocks of other types are skipped and listed. What Linux makes of mistakes was read
+in drivers/iommu/amd/init.c of v6.1; the notes say where they are, `Ivrs.refused` whether they make Linux run without
+the IOMMU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from quiesce.snapshot.acpi_layout import Notes, Part
 from quiesce.snapshot.bdf import Bdf
-from quiesce.snapshot.table import View, open_table, sealed, structures
+from quiesce.snapshot.ivrs_parts import (
+    ALIAS,
+    ALIAS_RANGE,
+    ALL,
+    EXT_RANGE,
+    EXT_SELECT,
+    HEADER_SIZES,
+    HID,
+    IVMD,
+    IVMD_TYPES,
+    KNOWN_ENTRIES,
+    LAST_IVHD_TYPE,
+    PAD,
+    RANGE,
+    RANGE_END,
+    SELECT,
+    SPECIAL,
+    SPECIAL_KINDS,
+    UNKNOWN,
+    parts_of,
+)
+from quiesce.snapshot.table import open_table, sealed
 
-_FIRST_BLOCK = 48
-_HEADER_SIZES = {0x10: 24, 0x11: 40, 0x40: 40}
-_IVMD_TYPES = {0x20: "all", 0x21: "device", 0x22: "range"}
 _LAST_DEVID = 0xFFFF
-
-_ALL, _SELECT, _RANGE, _RANGE_END = 0x01, 0x02, 0x03, 0x04
-_ALIAS, _ALIAS_RANGE, _EXT_SELECT, _EXT_RANGE, _SPECIAL, _HID = 0x42, 0x43, 0x46, 0x47, 0x48, 0xF0
-_SPECIAL_KINDS = {1: "ioapic", 2: "hpet"}
+_NO_ATS = 1 << 31
+_LAST_SEEN = frozenset(("select", "range", "alias", "alias-range", "ext-select", "ext-range"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +60,13 @@ class IvhdEntry:
     """Number of the IO-APIC or HPET."""
     hid: str = ""
     uid: str = ""
+    cid: str = ""
+    """Compatible id of an ACPI device."""
+
+    @property
+    def ats_disabled(self) -> bool:
+        """Whether firmware says that these devices must not use ATS."""
+        return bool(self.extended & _NO_ATS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +84,10 @@ class IvrsUnit:
     info: int
     entries: tuple[IvhdEntry, ...]
     features: int = 0
+    """Its extended feature register, in blocks of the types 11h and 40h."""
+    attributes: int = 0
+    """Feature bits in a block of type 10h, counters and the like in the others."""
+    features2: int = 0
 
     @property
     def bdf(self) -> Bdf:
@@ -89,7 +119,7 @@ class Ivmd:
 
     @property
     def exclusion(self) -> bool:
-        """Whether accesses to it are not translated at all."""
+        """Whether accesses to it are not translated at all; Linux maps it one to one instead."""
         return bool(self.flags & 0x08)
 
 
@@ -103,163 +133,277 @@ class Ivrs:
     info: int = 0
     skipped: tuple[int, ...] = ()
     """Types of blocks that were not understood."""
+    notes: tuple[str, ...] = ()
+    """What is wrong with the table, with offsets."""
+    refused: str = ""
+    """Why Linux uses nothing of it; empty when it does."""
+    chosen: int | None = None
+    """The type of block that Linux goes by, when it does not follow from ``blocks`` alone."""
 
     @cached_property
     def units(self) -> tuple[IvrsUnit, ...]:
         """One block per IOMMU: those of the last type that the first IOMMU is described with, as Linux chooses."""
         if not self.blocks:
             return ()
-        target = [block.type for block in self.blocks if block.devid == self.blocks[0].devid][-1]
+        target = self.chosen
+        if target is None:
+            target = [block.type for block in self.blocks if block.devid == self.blocks[0].devid][-1]
         return tuple(block for block in self.blocks if block.type == target)
+
+    @cached_property
+    def _owners(self) -> dict[int, list[int]]:
+        """By segment, the index in `units` of the unit that covers each requester id, -1 for none."""
+        spans: dict[int, list[tuple[int, int, int]]] = {}
+        for index, unit in enumerate(self.units):
+            here = spans.setdefault(unit.segment, [])
+            for entry in unit.entries:
+                here.append((entry.first, entry.last, index))
+                if entry.alias is not None:
+                    here.append((entry.alias, entry.alias, index))
+        return {segment: _painted(found) for segment, found in spans.items()}
 
     def unit_of(self, devid: int, segment: int = 0) -> IvrsUnit | None:
         """Return the IOMMU that covers a requester id; of several, the last one in the table."""
-        found = [unit for unit in self.units if unit.segment == segment and unit.covers(devid)]
-        return found[-1] if found else None
+        owners = self._owners.get(segment)
+        index = -1 if owners is None or not 0 <= devid <= _LAST_DEVID else owners[devid]
+        return None if index < 0 else self.units[index]
 
     @cached_property
-    def _aliases(self) -> dict[tuple[int, int], int]:
-        found: dict[tuple[int, int], int] = {}
+    def _aliases(self) -> dict[int, list[int]]:
+        """By segment, the alias of each requester id, -1 for none."""
+        spans: dict[int, list[tuple[int, int, int]]] = {}
         for unit in self.units:
-            for entry in unit.entries:
-                if entry.alias is not None:
-                    for devid in range(entry.first, entry.last + 1):
-                        found[unit.segment, devid] = entry.alias
-        return found
+            found = ((entry.first, entry.last, entry.alias) for entry in unit.entries if entry.alias is not None)
+            spans.setdefault(unit.segment, []).extend(found)
+        return {segment: _painted(found) for segment, found in spans.items() if found}
 
     def alias_table(self, segment: int = 0) -> dict[int, int]:
         """Return requester id -> alias, for the ids whose alias is not themselves."""
-        return {devid: alias for (where, devid), alias in self._aliases.items() if where == segment and alias != devid}
+        found = enumerate(self._aliases.get(segment, ()))
+        return {devid: alias for devid, alias in found if alias not in (-1, devid)}
 
     def alias_of(self, devid: int, segment: int = 0) -> int:
         """Return the requester id under which the requests of ``devid`` arrive."""
-        return self._aliases.get((segment, devid), devid)
+        found = self._aliases.get(segment)
+        return devid if found is None or not 0 <= devid <= _LAST_DEVID or found[devid] < 0 else found[devid]
+
+    def alias_entry(self, devid: int, segment: int = 0) -> tuple[IvrsUnit, IvhdEntry] | None:
+        """Return the block and the entry that give a requester id its alias."""
+        for unit in reversed(self.units):
+            for entry in reversed(unit.entries) if unit.segment == segment else ():
+                if entry.alias is not None and entry.first <= devid <= entry.last:
+                    return unit, entry
+        return None
 
     def covered(self, segment: int = 0) -> frozenset[int]:
         """Return every requester id that some unit translates for."""
-        found: set[int] = set()
+        return frozenset(devid for devid, index in enumerate(self._owners.get(segment, ())) if index >= 0)
+
+    def last_bdf(self, segment: int = 0) -> int | None:
+        """Return the highest requester id that Linux makes room for; None when a block names none it looks at.
+
+        As find_last_devid_from_ivhd (v6.0 on, per segment): neither aliases' targets nor special and ACPI devices
+        count. Aliases beyond it are written outside of the kernel's tables.
+        """
+        last = 0
         for unit in self.units:
             if unit.segment == segment:
-                for entry in unit.entries:
-                    found.update(range(entry.first, entry.last + 1))
-                    found.update(() if entry.alias is None else (entry.alias,))
-        return frozenset(found)
+                found = [_last_looked_at(entry) for entry in unit.entries]
+                if max(found, default=-1) < 0:
+                    return None
+                last = max(last, *found)
+        return last
+
+    def special(self, kind: str, segment: int = 0) -> tuple[IvhdEntry, ...]:
+        """Return the entries of a kind (``ioapic``, ``hpet``, ``hid``) of a segment."""
+        here = (unit for unit in self.units if unit.segment == segment)
+        return tuple(entry for unit in here for entry in unit.entries if entry.kind == kind)
+
+    def reserved_for(self, devid: int, segment: int = 0) -> tuple[Ivmd, ...]:
+        """Return the reserved memory of a requester id that Linux maps (init_unity_map_range)."""
+        here = (item for item in self.memory if item.segment == segment and (item.unity or item.exclusion))
+        return tuple(item for item in here if item.first <= devid <= item.last)
+
+
+def _last_looked_at(entry: IvhdEntry) -> int:
+    if entry.kind == "all":
+        return _LAST_DEVID
+    return entry.last if entry.kind in _LAST_SEEN else -1
+
+
+def _painted(spans: Sequence[tuple[int, int, int]]) -> list[int]:
+    """Return a value for every requester id: that of the last span that has it in it, -1 for none.
+
+    The spans are taken from the last on; ``following`` leads over ids that have a value already, so that the cost
+    grows with spans plus ids.
+    """
+    values = [-1] * (_LAST_DEVID + 1)
+    following = list(range(_LAST_DEVID + 2))
+    for first, last, value in reversed(spans):
+        at = _free_from(following, first)
+        while at <= last:
+            values[at] = value
+            following[at] = at + 1
+            at = _free_from(following, at + 1)
+    return values
+
+
+def _free_from(following: list[int], at: int) -> int:
+    while following[at] != at:
+        following[at] = following[following[at]]
+        at = following[at]
+    return at
+
+
+# -- reading -----------------------------------------------------------------------------------------------------
 
 
 def read_ivrs(data: bytes, file: str = "IVRS") -> Ivrs:
-    """Read a raw IVRS table; raises BadInput with the offset of what is wrong."""
-    table = open_table(data, b"IVRS", file)
-    blocks: list[IvrsUnit] = []
-    memory: list[Ivmd] = []
-    skipped: list[int] = []
-    for kind_and_flags, view in structures(table, _FIRST_BLOCK, "an IVRS block"):
-        kind = kind_and_flags & 0xFF
-        if kind in _HEADER_SIZES:
-            blocks.append(_read_ivhd(view, kind))
-        elif kind in _IVMD_TYPES:
-            memory.append(_read_ivmd(view, _IVMD_TYPES[kind]))
-        else:
-            skipped.append(kind)
-    return Ivrs(tuple(blocks), tuple(memory), table.uint(36, 4, "IVinfo"), tuple(skipped))
-
-
-def _read_ivhd(view: View, kind: int) -> IvrsUnit:
-    size = _HEADER_SIZES[kind]
-    if len(view) < size:
-        raise view.bad(2, f"a length of at least {size} for an IVHD block of type {kind:#x}, found {len(view)}")
-    return IvrsUnit(
-        type=kind,
-        flags=view.uint(1, 1, "flags"),
-        devid=view.uint(4, 2, "the IOMMU's device id"),
-        capability=view.uint(6, 2, "the capability offset"),
-        base=view.uint(8, 8, "the base address"),
-        segment=view.uint(16, 2, "the segment"),
-        info=view.uint(18, 2, "IOMMU info"),
-        entries=tuple(_read_entries(view, size)),
-        features=view.uint(24, 8, "the feature register") if size > 24 else 0,
+    """Read a raw IVRS table; raises BadInput with the offset when there is no such table in it."""
+    notes = Notes()
+    table = open_table(data, b"IVRS", file, notes)
+    if sum(data[: len(table)]) & 0xFF:
+        notes.refused = "the checksum is wrong (check_ivrs_checksum)"
+    header, *parts = parts_of(table, notes)
+    blocks = [(part, part.number("type")) for part in parts]
+    chosen = _chosen(blocks)
+    return Ivrs(
+        blocks=tuple(_unit(part, kind, kind == chosen, notes) for part, kind in blocks if kind in HEADER_SIZES),
+        memory=tuple(_memory(part, IVMD_TYPES[kind]) for part, kind in blocks if kind in IVMD_TYPES),
+        info=header.number("info"),
+        skipped=tuple(kind for part, kind in blocks if part.layout is UNKNOWN),
+        notes=tuple(notes.lines),
+        refused=notes.refused,
+        chosen=chosen,
     )
 
 
-def _read_entries(view: View, at: int) -> Iterator[IvhdEntry]:
-    start: IvhdEntry | None = None
-    while at < len(view):
-        kind = view.uint(at, 1, "the type of a device entry")
-        size = 22 + view.uint(at + 21, 1, "the length of a UID") if kind == _HID else 4 << (kind >> 6)
-        entry = view.part(at, size, "a device entry")
-        if kind == _RANGE_END:
-            if start is None:
-                raise view.bad(at, "a start of range before this end of range")
-            last = entry.uint(1, 2, "a device id")
+def _chosen(blocks: Sequence[tuple[Part, int]]) -> int | None:
+    """Return the type of block that counts, as get_highest_supported_ivhd_type finds it: the last one, of those before
+    the first type that Linux does not know, for the device id that the first block has. Memory blocks count as well.
+    """
+    chosen = blocks[0][1] if blocks else None
+    for part, kind in blocks:
+        if kind > LAST_IVHD_TYPE:
+            break
+        if part.layout is not UNKNOWN and _devid(part) == _devid(blocks[0][0]):
+            chosen = kind
+    return chosen
+
+
+def _devid(part: Part) -> int:
+    return part.number("first" if part.layout is IVMD else "devid")
+
+
+def _unit(part: Part, kind: int, counts: bool, notes: Notes) -> IvrsUnit:
+    return IvrsUnit(
+        type=kind,
+        flags=part.number("flags"),
+        devid=part.number("devid"),
+        capability=part.number("capability"),
+        base=part.number("base"),
+        segment=part.number("segment"),
+        info=part.number("info"),
+        entries=tuple(_entries(part.parts, kind, counts, notes)),
+        features=part.number("features"),
+        attributes=part.number("attributes"),
+        features2=part.number("features2"),
+    )
+
+
+def _entries(parts: Iterable[Part], block: int, counts: bool, notes: Notes) -> Iterator[IvhdEntry]:
+    """Yield the entries, each range as one; an end without a start goes on from the last start, as in Linux."""
+    start, waiting = IvhdEntry("range", 0, 0), None
+    for part in parts:
+        kind = part.number("type")
+        if kind == RANGE_END:
+            last = part.number("devid")
+            if waiting is None:
+                notes.add(
+                    part.offset, "an end of range that none was started for; Linux starts at the last start again"
+                )
             if last >= start.first:
-                yield IvhdEntry(start.kind, start.first, last, start.flags, start.alias, start.extended)
-            start = None
-        elif kind in (_RANGE, _ALIAS_RANGE, _EXT_RANGE):
-            start = _read_entry(entry, kind)
-        else:
-            found = _read_entry(entry, kind)
-            if found is not None:
-                yield found
-        at += size
-    if start is not None:
-        raise view.bad(at, "an end of range for the range that was started")
+                yield replace(start, last=last)
+            waiting = None
+        elif kind in (RANGE, ALIAS_RANGE, EXT_RANGE):
+            if waiting is not None:
+                notes.add(waiting, "a start of range without an end; Linux ignores it")
+            start, waiting = _entry(part, kind), part.offset
+        elif kind in KNOWN_ENTRIES and kind != PAD:
+            start = _leaking(start, part, kind)
+            yield from _single(part, kind, block, counts, notes)
+    if waiting is not None:
+        notes.add(waiting, "a start of range without an end; Linux ignores it")
 
 
-def _read_entry(entry: View, kind: int) -> IvhdEntry | None:
-    devid = entry.uint(1, 2, "a device id")
-    flags = entry.uint(3, 1, "data settings")
-    if kind == _ALL:
+def _leaking(start: IvhdEntry, part: Part, kind: int) -> IvhdEntry:
+    """Linux keeps the alias and the flags of a range where some entries between its start and end overwrite them."""
+    if kind == ALIAS and start.alias is not None:
+        return replace(start, alias=part.number("source"))
+    return replace(start, flags=part.number("flags")) if kind == HID else start
+
+
+def _single(part: Part, kind: int, block: int, counts: bool, notes: Notes) -> Iterator[IvhdEntry]:
+    if kind == HID and (block != LAST_IVHD_TYPE or not part.text("hid")):
+        notes.add(part.offset, "an ACPI device without a name, or outside of a block of type 0x40; Linux ignores it")
+        return
+    if kind == SPECIAL and part.number("variety") not in SPECIAL_KINDS:
+        notes.add(part.offset, f"a special device of variety {part.number('variety')}", refused=counts)
+    yield _entry(part, kind)
+
+
+def _entry(part: Part, kind: int) -> IvhdEntry:
+    devid, flags = part.number("devid"), part.number("flags")
+    if kind == ALL:
         return IvhdEntry("all", 0, _LAST_DEVID, flags)
-    if kind in (_SELECT, _RANGE):
-        return IvhdEntry("select" if kind == _SELECT else "range", devid, devid, flags)
-    if kind in (_ALIAS, _ALIAS_RANGE):
-        alias = entry.uint(5, 2, "the alias")
-        return IvhdEntry("alias" if kind == _ALIAS else "alias-range", devid, devid, flags, alias)
-    if kind in (_EXT_SELECT, _EXT_RANGE):
-        extended = entry.uint(4, 4, "extended settings")
-        return IvhdEntry("ext-select" if kind == _EXT_SELECT else "ext-range", devid, devid, flags, extended=extended)
-    if kind == _SPECIAL:
-        source, variety = entry.uint(5, 2, "the device id"), entry.uint(7, 1, "the variety")
-        return IvhdEntry(
-            _SPECIAL_KINDS.get(variety, "special"), source, source, flags, handle=entry.uint(4, 1, "the handle")
-        )
-    if kind == _HID:
-        return _read_hid(entry, devid, flags)
-    return None
+    if kind in (SELECT, RANGE):
+        return IvhdEntry("select" if kind == SELECT else "range", devid, devid, flags)
+    if kind in (ALIAS, ALIAS_RANGE):
+        alias = part.number("source")
+        return IvhdEntry("alias" if kind == ALIAS else "alias-range", devid, devid, flags, alias)
+    if kind in (EXT_SELECT, EXT_RANGE):
+        extended = part.number("extended")
+        return IvhdEntry("ext-select" if kind == EXT_SELECT else "ext-range", devid, devid, flags, extended=extended)
+    if kind == SPECIAL:
+        source, variety = part.number("source"), part.number("variety")
+        kind_name = SPECIAL_KINDS.get(variety, "special")
+        return IvhdEntry(kind_name, source, source, flags, handle=part.number("handle"))
+    return IvhdEntry("hid", devid, devid, flags, hid=part.text("hid"), uid=_uid(part), cid=part.text("cid"))
 
 
-def _read_hid(entry: View, devid: int, flags: int) -> IvhdEntry:
-    hid = entry.raw(4, 8, "the hardware id").rstrip(b"\0").decode("ascii", "replace")
-    uid_format, size = entry.uint(20, 1, "the UID format"), entry.uint(21, 1, "the UID length")
-    raw = entry.raw(22, size, "the UID")
-    uid = str(int.from_bytes(raw, "little")) if uid_format == 1 else raw.rstrip(b"\0").decode("ascii", "replace")
-    return IvhdEntry("hid", devid, devid, flags, hid=hid, uid=uid if uid_format else "")
+def _uid(part: Part) -> str:
+    raw = part.view.data[part.offset + 22 : part.offset + part.layout.size]
+    form = part.number("uid format")
+    if form == 1:
+        return str(int.from_bytes(raw, "little"))
+    return raw.split(b"\0")[0].decode("latin-1") if form == 2 else ""
 
 
-def _read_ivmd(view: View, applies: str) -> Ivmd:
-    first = view.uint(4, 2, "a device id")
-    last = view.uint(6, 2, "the last device id") if applies == "range" else first
+def _memory(part: Part, applies: str) -> Ivmd:
+    first = part.number("first")
     return Ivmd(
         applies,
         0 if applies == "all" else first,
-        _LAST_DEVID if applies == "all" else last,
-        view.uint(16, 8, "the start of the memory"),
-        view.uint(24, 8, "the length of the memory"),
-        view.uint(1, 1, "flags"),
+        {"all": _LAST_DEVID, "device": first}.get(applies, part.number("last")),
+        part.number("start"),
+        part.number("memory length"),
+        part.number("flags"),
+        part.number("segment"),
     )
 
 
 # -- writing -----------------------------------------------------------------------------------------------------
 
 _KIND_CODES = {
-    "all": (_ALL,),
-    "select": (_SELECT,),
-    "range": (_RANGE, _RANGE_END),
-    "alias": (_ALIAS,),
-    "alias-range": (_ALIAS_RANGE, _RANGE_END),
-    "ext-select": (_EXT_SELECT,),
-    "ext-range": (_EXT_RANGE, _RANGE_END),
-    "ioapic": (_SPECIAL,),
-    "hpet": (_SPECIAL,),
+    "all": (ALL,),
+    "select": (SELECT,),
+    "range": (RANGE, RANGE_END),
+    "alias": (ALIAS,),
+    "alias-range": (ALIAS_RANGE, RANGE_END),
+    "ext-select": (EXT_SELECT,),
+    "ext-range": (EXT_RANGE, RANGE_END),
+    "ioapic": (SPECIAL,),
+    "hpet": (SPECIAL,),
 }
 
 
@@ -272,13 +416,14 @@ def write_ivrs(ivrs: Ivrs) -> bytes:
 
 
 def _ivhd_bytes(unit: IvrsUnit) -> bytes:
-    size = _HEADER_SIZES[unit.type]
+    size = HEADER_SIZES[unit.type]
     entries = b"".join(_entry_bytes(entry) for entry in unit.entries)
     header = bytes((unit.type, unit.flags)) + (size + len(entries)).to_bytes(2, "little")
     header += unit.devid.to_bytes(2, "little") + unit.capability.to_bytes(2, "little") + unit.base.to_bytes(8, "little")
-    header += unit.segment.to_bytes(2, "little") + unit.info.to_bytes(2, "little") + bytes(4)
+    header += unit.segment.to_bytes(2, "little") + unit.info.to_bytes(2, "little")
+    header += unit.attributes.to_bytes(4, "little")
     if size > 24:
-        header += unit.features.to_bytes(8, "little") + bytes(8)
+        header += unit.features.to_bytes(8, "little") + unit.features2.to_bytes(8, "little")
     return header + entries
 
 
@@ -287,19 +432,20 @@ def _entry_bytes(entry: IvhdEntry) -> bytes:
     if codes is None:
         return b""
     first, last, flags = entry.first.to_bytes(2, "little"), entry.last.to_bytes(2, "little"), bytes((entry.flags,))
-    found = bytes(codes[:1]) + (b"\0\0" if codes[0] in (_ALL, _SPECIAL) else first) + flags
+    found = bytes(codes[:1]) + (b"\0\0" if codes[0] in (ALL, SPECIAL) else first) + flags
     if entry.alias is not None:
         found += b"\0" + entry.alias.to_bytes(2, "little") + b"\0"
-    elif codes[0] in (_EXT_SELECT, _EXT_RANGE):
+    elif codes[0] in (EXT_SELECT, EXT_RANGE):
         found += entry.extended.to_bytes(4, "little")
-    elif codes[0] == _SPECIAL:
+    elif codes[0] == SPECIAL:
         found += bytes((entry.handle,)) + first + bytes((1 if entry.kind == "ioapic" else 2,))
-    return found + (bytes((_RANGE_END,)) + last + b"\0" if len(codes) > 1 else b"")
+    return found + (bytes((RANGE_END,)) + last + b"\0" if len(codes) > 1 else b"")
 
 
 def _ivmd_bytes(item: Ivmd) -> bytes:
-    kind = next(code for code, name in _IVMD_TYPES.items() if name == item.applies)
+    kind = next(code for code, name in IVMD_TYPES.items() if name == item.applies)
     first, last = (0, 0) if item.applies == "all" else (item.first, item.last if item.applies == "range" else 0)
     header = bytes((kind, item.flags)) + (32).to_bytes(2, "little")
-    header += first.to_bytes(2, "little") + last.to_bytes(2, "little") + bytes(8)
+    header += first.to_bytes(2, "little") + last.to_bytes(2, "little")
+    header += item.segment.to_bytes(2, "little") + bytes(6)
     return header + item.start.to_bytes(8, "little") + item.length.to_bytes(8, "little")
