@@ -160,7 +160,7 @@ def _agp_registers(rates: tuple[str, ...], agp_3: bool) -> tuple[Register, ...]:
     def present(around: Surroundings) -> bool:
         return _agp_3(around) == agp_3
 
-    rate = bitmap("Data Rate", 0x07, rates, "Rate={}", between=",")
+    rate = bitmap("Data Rate", 0x07, rates, "Rate={}", between=",", none="<none>")
     common: tuple[Field, ...] = (
         flag("Fast Write", 0x10, "FW"),
         flag("Over 4 GB", 0x20, "64bit"),
@@ -390,6 +390,7 @@ _PROPERTIES = {
     0xFE: "I/O space resource unavailable for use",
     0xFF: "entry unavailable for use",
 }
+_SECONDARY_PROPERTIES = {**_PROPERTIES, 0xFF: "entry unavailable for use, PrimaryProperties should be used"}
 _INDICATED = {
     **{index: f"BAR {index}" for index in range(6)},
     6: "resource behind function",
@@ -430,7 +431,7 @@ ENHANCED_ALLOCATION = Capability(
                     number("Entry Size", 0x07, "EntrySize={}"),
                     choice("BAR Equivalent Indicator", 0xF0, _INDICATED, "BAR Equivalent Indicator: {}"),
                     choice("Primary Properties", 0xFF00, _PROPERTIES, "PrimaryProperties: {}"),
-                    choice("Secondary Properties", 0xFF0000, _PROPERTIES, "SecondaryProperties: {}"),
+                    choice("Secondary Properties", 0xFF0000, _SECONDARY_PROPERTIES, "SecondaryProperties: {}"),
                     flag("Writable", 0x40000000, "Writable"),
                     flag("Enable", 0x80000000, "Enable"),
                 ),

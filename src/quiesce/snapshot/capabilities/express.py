@@ -292,7 +292,8 @@ DEVICE_2 = (
             flag("128-bit CAS Completer Supported", 0x200, "128bitCAS"),
             flag("No RO-enabled PR-PR Passing", 0x400, "NROPrPrP"),
             flag("LTR Mechanism Supported", 0x800, "LTR"),
-            choice("TPH Completer Supported", 0x3000, ("-", "TPH", "reserved", "TPH and Extended TPH")),
+            flag("TPH Completer Supported", 0x1000, "TPHComp"),
+            flag("Extended TPH Completer Supported", 0x2000, "ExtTPHComp"),
             choice(
                 "LN System CLS",
                 0xC000,

@@ -90,7 +90,7 @@ LINK = (
         (
             choice("ASPM Control", 0x03, ("Disabled", "L0s Enabled", "L1 Enabled", "L0s L1 Enabled"), "ASPM {};"),
             choice("Read Completion Boundary", 0x08, ("64 bytes", "128 bytes"), "RCB {}"),
-            flag("Link Disable", r.PCI_EXP_LNKCTL_LD, "; (?:RCB.*, )?Disabled"),
+            flag("Link Disable", r.PCI_EXP_LNKCTL_LD, "(?<=[;,] )Disabled"),
             flag("Retrain Link", 0x20),
             flag("Common Clock Configuration", 0x40, "CommClk"),
             flag("Extended Synch", 0x80, "ExtSynch"),

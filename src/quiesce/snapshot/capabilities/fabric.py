@@ -69,7 +69,7 @@ _VC_REGISTERS = (
         (
             *_arbiters(_VC_ARBITERS[:6], r"Arb:.*(?<=\s)"),
             flag("Reject Snoop Transactions", 0x8000, "RejSnoopTrans"),
-            number("Maximum Time Slots", 0x3F0000, "MaxTimeSlots={}", plus=1),
+            number("Maximum Time Slots", 0x7F0000, "MaxTimeSlots={}", plus=1),
             hexadecimal("Port Arbitration Table Offset", 0xFF000000, "PATOffset={}"),
         ),
         "7.9.1.6",

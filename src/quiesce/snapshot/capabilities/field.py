@@ -92,11 +92,13 @@ def computed(name: str, mask: int, words: Meaning, lspci: str = "") -> Field:
     return Field(name, mask, words, lspci)
 
 
-def bitmap(name: str, mask: int, words: tuple[str, ...], lspci: str = "", between: str = " ") -> Field:
-    """Return a field of which each bit stands for a word."""
+def bitmap(
+    name: str, mask: int, words: tuple[str, ...], lspci: str = "", between: str = " ", none: str = "none"
+) -> Field:
+    """Return a field of which each bit stands for a word; ``none`` is what stands for no bit at all."""
 
     def spelled(value: int) -> str:
-        return between.join(word for bit, word in enumerate(words) if value >> bit & 1) or "none"
+        return between.join(word for bit, word in enumerate(words) if value >> bit & 1) or none
 
     return Field(name, mask, spelled, lspci)
 

@@ -89,7 +89,7 @@ COMMON = (
         "Identification",
         r.PCI_VENDOR_ID,
         4,
-        (hexadecimal("Vendor ID", 0xFFFF), hexadecimal("Device ID", 0xFFFF0000)),
+        (hexadecimal("Vendor ID", 0xFFFF, r"^\w{4}: {}:"), hexadecimal("Device ID", 0xFFFF0000, r"^\w{4}: \w{4}:{}")),
         "7.5.1.1.1",
     ),
     COMMAND,
@@ -99,10 +99,10 @@ COMMON = (
         r.PCI_CLASS_REVISION,
         4,
         (
-            hexadecimal("Revision ID", 0xFF),
-            hexadecimal("Programming Interface", 0xFF00),
-            hexadecimal("Sub-Class Code", 0xFF0000),
-            hexadecimal("Base Class Code", 0xFF000000),
+            hexadecimal("Revision ID", 0xFF, r"\(rev {}\)"),
+            hexadecimal("Programming Interface", 0xFF00, "prog-if {}"),
+            hexadecimal("Sub-Class Code", 0xFF0000, r"^\w\w{}:"),
+            hexadecimal("Base Class Code", 0xFF000000, r"^{}\w\w:"),
         ),
         "7.5.1.1.6",
     ),
@@ -148,7 +148,7 @@ INTERRUPT = (
         "Interrupt Pin",
         r.PCI_INTERRUPT_PIN,
         1,
-        (choice("Interrupt Pin", 0xFF, ("none", "A", "B", "C", "D"), "pin {}", other="?"),),
+        (choice("Interrupt Pin", 0xFF, ("none", "A", "B", "C", "D"), "pin (?=[A-D]){}", other="?"),),
         "7.5.1.1.13",
         "Interrupt",
     ),
@@ -205,7 +205,7 @@ def regions(count: int) -> tuple[Register, ...]:
     found: list[Register] = []
     for index in range(count):
         name, at, line = f"Base Address {index}", r.PCI_BASE_ADDRESS_0 + 4 * index, f"Region {index}"
-        ports: tuple[Field, ...] = (computed("I/O Base Address", 0xFFFFFFFC, _port, "I/O ports at {}"),)
+        ports: tuple[Field, ...] = (computed("I/O Base Address", 0xFFFFFFFC, _port, "I/O ports at (?!0000|<){}"),)
         memory = (*_MEMORY, computed("Base Address", 0xFFFFFFF0, _address(8), "Memory at {}"))
         found.append(Register(name, at, 4, ports, "7.5.1.2.1", line, _region(index, _is_io)))
         found.append(Register(name, at, 4, memory, "7.5.1.2.1", line, _region(index, _is_memory)))
@@ -222,10 +222,10 @@ def _rom(offset: int) -> Register:
         4,
         (
             flag("Expansion ROM Enable", 0x01),
-            hexadecimal("Expansion ROM Base Address", 0xFFFFF800, "at {}", shift=11),
+            hexadecimal("Expansion ROM Base Address", 0xFFFFF800, "^{}", shift=11),
         ),
         "7.5.1.2.4",
-        "Expansion ROM",
+        "Expansion ROM at ",
         lambda around: bool(around.get(offset, 4) & 0xFFFFF800),
     )
 
@@ -242,7 +242,7 @@ TYPE_0 = Capability(
             "Subsystem",
             r.PCI_SUBSYSTEM_VENDOR_ID,
             4,
-            (hexadecimal("Subsystem Vendor ID", 0xFFFF, "Device {}:"), hexadecimal("Subsystem ID", 0xFFFF0000, ":{}")),
+            (hexadecimal("Subsystem Vendor ID", 0xFFFF, "^{}:"), hexadecimal("Subsystem ID", 0xFFFF0000, ":{}")),
             "7.5.1.2.3",
             "Subsystem",
         ),

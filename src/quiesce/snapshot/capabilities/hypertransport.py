@@ -142,6 +142,34 @@ def _link(control: int, config: int, errors: int, end: str) -> tuple[Register, .
     )
 
 
+def _revision(at: int) -> Register:
+    return Register(
+        "Revision ID",
+        at,
+        1,
+        (computed("Revision", 0xFF, lambda value: f"{value >> 5}.{value & 0x1F:02}", "^{}"),),
+        lspci="Revision ID",
+    )
+
+
+def _features(at: int, frequencies: int, end: str) -> tuple[Register, ...]:
+    """Return what a link can do; ``end`` is its number as lspci prints it."""
+    rates = tuple(flag(f"{name} Supported", 1 << bit, name) for bit, name in enumerate(_FREQUENCIES) if "[" not in name)
+    names = (
+        ("Isochronous Flow Control", "IsocFC"),
+        ("LDTSTOP#", "LDTSTOP"),
+        ("CRC Test Mode", "CRCTM"),
+        ("Extended CTL Time Required", "ECTLT"),
+        ("64-bit Addressing", "64bA"),
+        ("UnitID Reorder Disable", "UIDRD"),
+    )
+    features = tuple(flag(name, 1 << bit, word) for bit, (name, word) in enumerate(names))
+    return (
+        Register(f"Link Frequency Capability{end}", frequencies, 2, rates, lspci=f"Link Frequency Capability{end}"),
+        Register("Feature Capability", at, 1, features, lspci="Feature Capability"),
+    )
+
+
 _PRIMARY_COMMAND: tuple[Field, ...] = (
     number("Base UnitID", 0x1F, "BaseUnitID={}"),
     number("Unit Count", 0x3E0, "UnitCnt={}"),
@@ -166,7 +194,9 @@ PRIMARY = Capability(
     _SECTION + ".5",
     (
         Register("Command", 2, 2, _PRIMARY_COMMAND, lspci="Command"),
+        _revision(12),
         *_link(4, 6, 13, " 0"),
+        *_features(16, 14, " 0"),
         *_link(8, 10, 17, " 1"),
     ),
     lspci="HyperTransport: Slave or Primary",
@@ -176,7 +206,12 @@ SECONDARY = Capability(
     "HyperTransport Host or Secondary Interface",
     r.PCI_CAP_ID_HT,
     _SECTION + ".6",
-    (Register("Command", 2, 2, _SECONDARY_COMMAND, lspci="Command"), *_link(4, 6, 9, "")),
+    (
+        Register("Command", 2, 2, _SECONDARY_COMMAND, lspci="Command"),
+        _revision(8),
+        *_link(4, 6, 9, ""),
+        *_features(12, 10, ""),
+    ),
     lspci="HyperTransport: Host or Secondary",
     short="HT-secondary",
 )
@@ -185,7 +220,18 @@ HYPERTRANSPORT = Capability(
     "HyperTransport",
     r.PCI_CAP_ID_HT,
     _SECTION,
-    (Register("Command", 2, 2, (choice("Capability Type", 0xF800, _KINDS, "HyperTransport: {}"),)),),
+    (
+        Register(
+            "Command",
+            2,
+            2,
+            (
+                computed(
+                    "Capability Type", 0xF800, lambda code: _KINDS.get(code) or f"#{code:02x}", "HyperTransport: {}"
+                ),
+            ),
+        ),
+    ),
     lspci="HyperTransport",
     short="HT",
     variants=((_kind(0x15), MSI_MAPPING), (_interface(0), PRIMARY), (_interface(1), SECONDARY)),
