@@ -5,6 +5,7 @@ from __future__ import annotations
 from quiesce.groups.machine import LightFunction, LightMachine
 from quiesce.kernel import changes
 from quiesce.kernel.group_view import KernelView
+from quiesce.machine import pci_regs as r
 from quiesce.machine.iommu import unit_number
 
 BY_DRIVER = ("arm", "virtio")
@@ -17,8 +18,25 @@ def meets_iommu(k: KernelView, m: LightMachine, fn: LightFunction) -> bool:
     A source that names no driver at all says nothing about that.
     """
     if m.iommu not in BY_DRIVER:
-        return unit_number(m, fn) >= 0
+        return unit_number(m, fn) >= 0 or _first_of_all(k, m, fn)
     return fn.item.attributes.get("driver") is not None or not needs_driver(k, m)
+
+
+def _first_of_all(k: KernelView, m: LightMachine, fn: LightFunction) -> bool:
+    return m.iommu == "amd" and fn.bdf == (0, 0, 0, 0) and k.has(changes.AMD_COVERS_DEVID_0)
+
+
+def coverage_is_open(m: LightMachine, fn: LightFunction) -> bool:
+    """Whether it cannot be told which functions the AMD IOMMU covers: no IVRS table, and a chipset of before Zen, whose
+    firmware leaves out other functions. Asked of host bridges only: all others were covered wherever a table is known.
+    """
+    if m.iommu != "amd" or m.ivrs is not None or fn.upstream is not None or not m.old_amd:
+        return False
+    return fn.bdf.bus == 0 and (fn.bdf.device == 0 or fn.bdf.device >= _NODES) and fn.class_code >> 8 == _HOST
+
+
+_NODES = 0x18
+_HOST = r.PCI_CLASS_BRIDGE_HOST
 
 
 def needs_driver(k: KernelView, m: LightMachine) -> bool:

@@ -51,6 +51,7 @@ class LightKernel:
     devices: dict[Bdf, LightDevice] = field(default_factory=dict)
     buses: dict[tuple[int, ...], list[LightDevice]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    decided_coverage: dict[Bdf, bool] = field(default_factory=dict)
     enabled: set[LightFunction] = field(default_factory=set)
     """Functions whose turn to have ACS enabled has come; one that is still open gets it when it is decided."""
 
@@ -91,7 +92,8 @@ class LightKernel:
         for fn in functions:
             if fn.physfn is not None:
                 self.devices[fn.bdf].physfn = self.devices.get(fn.physfn.bdf)
-            pci_fixup_dma_alias(self, self.devices[fn.bdf])
+            if fn.ids_settled:
+                pci_fixup_dma_alias(self, self.devices[fn.bdf])
             if not self.has(changes.ACS_IN_DMA_CONFIGURE):
                 self.enable(fn)
 
@@ -114,11 +116,15 @@ class LightKernel:
         for fn in order:
             self.probe(self.devices[fn.bdf])
 
+    def covered(self, fn: LightFunction) -> bool:
+        """Whether an IOMMU covers the function; where that is open, a run may have decided it."""
+        return self.decided_coverage.get(fn.bdf, meets_iommu(self, self.machine, fn))
+
     def probe(self, dev: LightDevice) -> None:
         """drivers/iommu/iommu.c ``__iommu_probe_device``. Kept: v7.0+ with v6.15's order, ACS is enabled just before;
         aliases of the AMD tables; the search for a group.
         """
-        if dev.iommu_group is not None or not meets_iommu(self, self.machine, dev.hw):
+        if dev.iommu_group is not None or not self.covered(dev.hw):
             return
         if self.has(changes.ACS_IN_DMA_CONFIGURE) and self.has(changes.IOMMU_PROBE_IN_CORE):
             self.enable(dev.hw)

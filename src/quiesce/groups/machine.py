@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
-from quiesce.groups.silicon import Knowledge, Silicon, looks_like_bridge, possible_silicon
+from quiesce.groups.knowledge import Knowledge, looks_like_bridge
+from quiesce.groups.silicon import Silicon, possible_silicon
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.snapshot.description import FunctionDescription, MachineDescription
 from quiesce.snapshot.dmar import Dmar, read_dmar
 from quiesce.snapshot.ivrs import Ivrs, read_ivrs
 
+_ATI = b"\x02\x10"
 _NO_QUIRK = (0x0001, 0x0001)
 """Ids that no table names."""
 
@@ -76,6 +78,11 @@ class LightFunction:
         ids = {(silicon.vendor, silicon.device) for silicon in options}
         self._ids = ids.pop() if len(ids) == 1 else None
         self.chosen = options[0] if len(options) == 1 else None
+
+    @property
+    def ids_settled(self) -> bool:
+        """Whether all possibilities have the same ids."""
+        return self._ids is not None
 
     @property
     def ids(self) -> tuple[int, int]:
@@ -156,6 +163,9 @@ class LightMachine:
         present = sorted((item for item in description.functions if item.present), key=lambda item: item.bdf)
         self.functions = {str(item.bdf): LightFunction(item) for item in present}
         self.shows_drivers = any("driver" in item.attributes for item in present)
+        first = self.functions.get("0000:00:00.0")
+        self.old_amd = first is not None and first.item.config[:2] == _ATI
+        """The host bridge is one of the chipsets before Zen."""
         self.unplaced: tuple[LightFunction, ...] = ()
         """Functions on a bus to which no bridge is known to lead, though one of some bridges may."""
         self.unplaced_set: frozenset[LightFunction] = frozenset()

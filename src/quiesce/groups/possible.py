@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from quiesce.groups.coverage import BY_DRIVER
+from quiesce.groups.coverage import BY_DRIVER, coverage_is_open
 from quiesce.groups.kernel import LightDevice, LightKernel
 from quiesce.groups.machine import LightFunction, LightMachine
 from quiesce.groups.silicon import Silicon
@@ -101,6 +101,9 @@ def _boot(
     for fn in unit:
         _reset(fn, k, choices)
     _place(m, unit, choices)
+    for fn in unit:
+        if coverage_is_open(m, fn):
+            k.decided_coverage[fn.bdf] = bool(choices.pick(("covered", fn.bdf), 2))
     k.enumerate(unit)
     k.form_groups(_probe_order(k, unit, order, choices))
     devices = [k.devices[fn.bdf] for fn in sorted(unit, key=lambda fn: fn.bdf)]
@@ -133,7 +136,7 @@ def distinct(k: LightKernel, fn: LightFunction) -> list[Silicon]:
         fn.chosen, fn.written = silicon, {}
         dev = LightDevice(fn)
         before = acs_answer(k, dev).enabled
-        if fn in k.enabled or k.has(changes.IOMMU_PROBE_IN_CORE):
+        if not k.has(changes.ACS_IN_DMA_CONFIGURE) or k.has(changes.IOMMU_PROBE_IN_CORE):
             k.devices[fn.bdf], kept = dev, k.devices.get(fn.bdf)
             k.enable_now(fn)
             if kept is not None:
@@ -223,6 +226,8 @@ def _question(m: LightMachine, key: Hashable) -> str:
         assert isinstance(key, tuple)
         if key[0] == "order":
             return f"whether {key[1]} meets the IOMMU before what is below it"
+        if key[0] == "covered":
+            return f"whether the IOMMU covers {key[1]} (no IVRS table)"
         return f"behind which bridge bus {key[2]:02x} of segment {key[1]:04x} is"
     knows = m.functions[str(key)].knows
     if not knows.ids_known and not m.functions[str(key)].item.attributes.get("vendor"):

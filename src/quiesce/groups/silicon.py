@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property, lru_cache
 
+from quiesce.groups.knowledge import Knowledge, looks_like_bridge, u16
+from quiesce.groups.unnamed import possible_ids
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.snapshot.description import FunctionDescription
@@ -13,11 +15,6 @@ _ACS_ALL = r.PCI_ACS_SV | r.PCI_ACS_RR | r.PCI_ACS_CR | r.PCI_ACS_UF
 _PORT_TYPES = (r.PCI_EXP_TYPE_ROOT_PORT, r.PCI_EXP_TYPE_UPSTREAM, r.PCI_EXP_TYPE_DOWNSTREAM, r.PCI_EXP_TYPE_PCI_BRIDGE)
 _FREE_EXPRESS, _FREE_ACS = 0xC0, 0xFE0
 """Where completed capabilities are put; nothing reads what a snapshot has there."""
-_ANY_IDS: list[tuple[tuple[int, int] | None, str]] = [
-    ((0x0001, 0x0001), "no chip of the quirk tables"),
-    ((0x17CB, 0x0400), "a chip that the quirk tables call isolated"),
-]
-"""Where a snapshot has no ids: some that no table names, and some that are isolated whatever else they are."""
 
 
 class Silicon:
@@ -25,7 +22,7 @@ class Silicon:
 
     def __init__(self, image: bytes, ids: tuple[int, int] | None = None, assumed: str = "") -> None:
         self.image = image
-        self.vendor, self.device = ids or (_u16(image, r.PCI_VENDOR_ID), _u16(image, r.PCI_DEVICE_ID))
+        self.vendor, self.device = ids or (u16(image, r.PCI_VENDOR_ID), u16(image, r.PCI_DEVICE_ID))
         self.class_code = int.from_bytes(image[r.PCI_CLASS_REVISION : r.PCI_CLASS_REVISION + 4], "little") >> 8
         self.header_type = image[r.PCI_HEADER_TYPE] & r.PCI_HEADER_TYPE_MASK
         self.assumed = assumed
@@ -45,104 +42,12 @@ class Silicon:
     def pcie_type(self) -> int | None:
         """PCI_EXP_TYPE_*, or None for conventional PCI."""
         at = self.capabilities.get(r.PCI_CAP_ID_EXP, 0)
-        return None if not at else _u16(self.image, at + r.PCI_EXP_FLAGS) >> 4 & 0xF
+        return None if not at else u16(self.image, at + r.PCI_EXP_FLAGS) >> 4 & 0xF
 
     @property
     def is_bridge(self) -> bool:
         """Whether it has a bus below."""
         return self.header_type == r.PCI_HEADER_TYPE_BRIDGE
-
-
-def _u16(image: bytes, at: int) -> int:
-    return int.from_bytes(image[at : at + 2], "little")
-
-
-class Knowledge:
-    """Which bits of a configuration space a snapshot tells."""
-
-    def __init__(self, item: FunctionDescription) -> None:
-        self.image = item.config
-        self.mask = item.known
-        self.conventional = item.attributes.get("pcie") == "no"
-
-    def known(self, at: int, size: int, bits: int | None = None) -> bool:
-        """Whether all of a field, or the given bits of it, are known."""
-        if at + size > len(self.image):
-            return False
-        if self.mask is None:
-            return True
-        wanted = (1 << 8 * size) - 1 if bits is None else bits
-        return int.from_bytes(self.mask[at : at + size], "little") & wanted == wanted
-
-    @cached_property
-    def ids_known(self) -> bool:
-        """Whether vendor and device id are known."""
-        return self.known(r.PCI_VENDOR_ID, 4)
-
-    @cached_property
-    def header_known(self) -> bool:
-        """Whether the header type is known; a class that says bridge is enough."""
-        return self.known(r.PCI_HEADER_TYPE, 1, r.PCI_HEADER_TYPE_MASK)
-
-    @cached_property
-    def express(self) -> int | None:
-        """Offset of the PCI Express capability, 0 when there is none, None when that is unknown."""
-        if self.conventional:
-            return 0
-        if not self.known(r.PCI_STATUS, 1, r.PCI_STATUS_CAP_LIST):
-            return None
-        if not self.image[r.PCI_STATUS] & r.PCI_STATUS_CAP_LIST:
-            return 0
-        return self._walk()
-
-    def _walk(self) -> int | None:
-        at, seen = r.PCI_CAPABILITY_LIST - 1, set[int]()
-        while self.known(at + 1, 1):
-            at = self.image[at + 1] & ~3
-            if at < r.PCI_STD_HEADER_SIZEOF or at in seen:
-                return 0
-            seen.add(at)
-            if not self.known(at, 1):
-                return None
-            if self.image[at] == r.PCI_CAP_ID_EXP:
-                return at
-        return None
-
-    @cached_property
-    def type_known(self) -> bool:
-        """Whether it is known to be conventional, or which PCI Express type it has."""
-        at = self.express
-        return at is not None and (at == 0 or self.known(at + r.PCI_EXP_FLAGS, 1, r.PCI_EXP_FLAGS_TYPE))
-
-    @cached_property
-    def acs(self) -> int | None:
-        """Offset of the ACS capability, 0 when there is none, None when that is unknown."""
-        if self.express == 0:
-            return 0
-        at, seen = r.PCI_CFG_SPACE_SIZE, set[int]()
-        while self.known(at, 4):
-            header = int.from_bytes(self.image[at : at + 4], "little")
-            if header in (0, 0xFFFFFFFF) or at in seen:
-                return 0
-            seen.add(at)
-            if header & 0xFFFF == r.PCI_EXT_CAP_ID_ACS:
-                return at
-            at = header >> 20 & ~3
-            if at < r.PCI_CFG_SPACE_SIZE:
-                return 0
-        return None
-
-    @cached_property
-    def acs_bits_known(self) -> bool:
-        """Whether the bits of an ACS capability that is there are known."""
-        return not self.acs or self.known(self.acs + r.PCI_ACS_CAP, 4, 0x007F007F)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all that groups depend on is known."""
-        if not (self.ids_known and self.header_known and self.type_known):
-            return False
-        return self.acs is not None and self.acs_bits_known
 
 
 @lru_cache(maxsize=4096)
@@ -166,23 +71,16 @@ def possible_silicon(item: FunctionDescription, ids: tuple[int, int] | None, on_
     found = []
     for kind, said in _types(knows, item, on_root):
         for acs, also in _acs_choices(knows, kind):
-            for pair, too in [(ids, "")] if ids or knows.ids_known else _ANY_IDS:
+            for pair, too in [(ids, "")] if ids or knows.ids_known else possible_ids(knows, item):
                 words = ", ".join(word for word in (said, also, too) if word)
                 found.append(Silicon(_completed(knows, kind, acs), pair, words))
     return tuple(found)
 
 
-def looks_like_bridge(item: FunctionDescription) -> bool:
-    """Whether a function has a bus below: by its header, or by its class where the header is unknown."""
-    if Knowledge(item).header_known:
-        return item.config[r.PCI_HEADER_TYPE] & r.PCI_HEADER_TYPE_MASK == r.PCI_HEADER_TYPE_BRIDGE
-    return _u16(item.config, r.PCI_CLASS_DEVICE) == r.PCI_CLASS_BRIDGE_PCI
-
-
 def _types(knows: Knowledge, item: FunctionDescription, on_root: bool) -> list[tuple[int | None, str]]:
     if knows.type_known:
         at = knows.express
-        return [(None if not at else _u16(knows.image, at + r.PCI_EXP_FLAGS) >> 4 & 0xF, "")]
+        return [(None if not at else u16(knows.image, at + r.PCI_EXP_FLAGS) >> 4 & 0xF, "")]
     bridge = looks_like_bridge(item)
     names = {
         r.PCI_EXP_TYPE_ROOT_PORT: "a root port",
@@ -211,7 +109,7 @@ def _acs_choices(knows: Knowledge, kind: int | None) -> list[tuple[int | None, s
         return [(None, "without ACS"), (_ACS_ALL, "with ACS")]
     if not knows.acs:
         return [(None, "")]
-    return [(_u16(knows.image, knows.acs + r.PCI_ACS_CAP) if knows.acs_bits_known else _ACS_ALL, "")]
+    return [(u16(knows.image, knows.acs + r.PCI_ACS_CAP) if knows.acs_bits_known else _ACS_ALL, "")]
 
 
 def _completed(knows: Knowledge, kind: int | None, acs: int | None) -> bytes:

@@ -78,7 +78,7 @@ def unit_of(m: Machine, fn: Function) -> IommuUnit | None:
     """Return the IOMMU that a function's DMA goes through; None when none covers it.
 
     An AMD IOMMU does not translate for its own function, whatever the IVRS table says. Without a table it is taken to
-    cover what comes after it, as firmware of Zen machines describes it.
+    cover what comes after it on its bus and all other buses, as firmware of Zen machines describes it.
     """
     known: dict[str, int] = m.__dict__.setdefault("_unit_of", {})
     if fn.path not in known:
@@ -104,10 +104,19 @@ def unit_number(m: Any, fn: Any) -> int:
 
 def _ivrs_unit_number(m: Any, fn: SiliconView) -> int:
     if m.ivrs is None:
-        own = [other.bdf for other in m.functions.values() if other.class_code >> 8 == r.PCI_CLASS_SYSTEM_IOMMU]
-        return 0 if all(fn.bdf > bdf for bdf in own[:1]) else -1
+        own = _iommu_functions(m).get(fn.bdf[:2])
+        return 0 if own is None or fn.bdf > own else -1
     unit = m.ivrs.unit_of(fn.bdf.requester_id, fn.bdf.segment)
     return -1 if unit is None else m.ivrs.units.index(unit)
+
+
+def _iommu_functions(m: Any) -> dict[tuple[int, ...], Bdf]:
+    """Return the IOMMU's own function on each bus that has one."""
+    known: dict[tuple[int, ...], Bdf] | None = m.__dict__.get("_iommu_functions")
+    if known is None:
+        found = (fn.bdf for fn in m.functions.values() if fn.class_code >> 8 == r.PCI_CLASS_SYSTEM_IOMMU)
+        known = m.__dict__["_iommu_functions"] = {bdf[:2]: bdf for bdf in found}
+    return known
 
 
 def _secondary(m: Any, bdf: Bdf) -> int | None:
