@@ -1,0 +1,150 @@
+"""What one file holds, by its content: descriptions, as many as there are kinds of things in it.
+
+A mail may hold lspci output, a boot log and tables one after another; every reader takes what it understands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from quiesce.snapshot import pci_regs as r
+from quiesce.snapshot import text as own_text
+from quiesce.snapshot.bdf import Bdf
+from quiesce.snapshot.description import FunctionDescription, MachineDescription
+from quiesce.snapshot.dmar import read_dmar
+from quiesce.snapshot.dmesg import read_dmesg
+from quiesce.snapshot.errors import BadInput
+from quiesce.snapshot.ivrs import read_ivrs
+from quiesce.snapshot.kernel_log import is_kernel_log
+from quiesce.snapshot.lspci import read_lspci
+from quiesce.snapshot.lspci_verbose import Ids
+from quiesce.snapshot.qemu_recording import read_recording
+
+_OUR_TEXT = re.compile(r"^\s*(machine\s+\S+\s*$|([0-9a-fA-F:]+\.[0-7])\s+[a-z][a-z0-9-]*(\s|$))", re.MULTILINE)
+_HEX = re.compile(r"^\s*[0-9a-fA-F]{2}: [0-9a-fA-F]{2} ", re.MULTILINE)
+_CMDLINE = re.compile(r"^.{0,40}?\b(BOOT_IMAGE=\S{1,400}.{0,4000})$", re.MULTILINE)
+_RELEASE_IN_IMAGE = re.compile(r"BOOT_IMAGE=\S*?vmlinu[xz]-([0-9]\S*)")
+_CONFIG_NAME = re.compile(
+    r"(?:([0-9a-fA-F]{4,8})[:-])?([0-9a-fA-F]{2})[:-]([01][0-9a-fA-F])[.-]([0-7])(?:\.(?:config|bin|cfg|conf))?"
+)
+_SIZES = (r.PCI_STD_HEADER_SIZEOF, r.PCI_CFG_SPACE_SIZE, r.PCI_CFG_SPACE_EXP_SIZE)
+_SIGNATURE = re.compile(rb"[A-Z][A-Z0-9_!]{3}")
+_LINE_OF_LSPCI = re.compile(r"^.{0,40}?\b[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]\b", re.MULTILINE)
+
+
+@dataclass
+class Contents:
+    """What was found so far, and what of it could not be read."""
+
+    machines: list[MachineDescription] = field(default_factory=list)
+    loose: dict[Bdf, FunctionDescription] = field(default_factory=dict)
+    """Functions whose config space came as a file each."""
+    refused: list[BadInput] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def gathered(self, name: str, label: str) -> list[MachineDescription]:
+        """Return the descriptions, with the loose functions as one of them."""
+        if not self.loose:
+            return self.machines
+        functions = tuple(self.loose[bdf] for bdf in sorted(self.loose))
+        return [MachineDescription(name=name, functions=functions, source=label), *self.machines]
+
+
+def config_address(name: str) -> Bdf | None:
+    """Return the address in the name of a file with config space, such as ``0000-00-1f.2.config``."""
+    match = _CONFIG_NAME.fullmatch(name)
+    if match is None:
+        return None
+    return Bdf(int(match[1] or "0", 16), int(match[2], 16), int(match[3], 16), int(match[4]))
+
+
+def read_config(into: Contents, data: bytes, bdf: Bdf, file: str) -> None:
+    """Take the bytes of one function."""
+    if len(data) not in _SIZES:
+        raise BadInput(file, "", f"64, 256 or 4096 bytes of config space, found {len(data)}")
+    into.loose.setdefault(bdf, FunctionDescription(bdf, data))
+
+
+def is_table(data: bytes) -> bool:
+    """Whether the data begins with an ACPI table (ACPI 6.5 section 5.2.6): signature, length, checksum."""
+    length = int.from_bytes(data[4:8], "little")
+    return _SIGNATURE.match(data) is not None and 36 <= length <= len(data) and sum(data[:length]) & 0xFF == 0
+
+
+def looks_like_table(data: bytes) -> bool:
+    """The same of a table whose checksum or length is wrong: what is behind the signature is no text."""
+    return data[:4] in (b"DMAR", b"IVRS", b"IORT", b"VIOT", b"APIC", b"MCFG") and b"\0" in data[:36]
+
+
+def read_table(into: Contents, data: bytes, file: str) -> None:
+    """Take a raw ACPI table, or several one after another."""
+    tables: dict[str, tuple[bytes, ...]] = {}
+    at = 0
+    while at < len(data) and (at == 0 or is_table(data[at:])):
+        length = max(int.from_bytes(data[at + 4 : at + 8], "little"), 36)
+        table = data[at : at + length]
+        tables[table[:4].decode("latin-1")] = (*tables.get(table[:4].decode("latin-1"), ()), table)
+        at += length
+    _add_tables(into, tables, file)
+
+
+def _add_tables(into: Contents, tables: dict[str, tuple[bytes, ...]], file: str) -> None:
+    ivrs, dmar = tables.pop("IVRS", (None,))[0], tables.pop("DMAR", (None,))[0]
+    into.machines.append(
+        checked(MachineDescription(name="", functions=(), ivrs=ivrs, dmar=dmar, source=file, tables=tables), file)
+    )
+
+
+def read_text(into: Contents, text: str, file: str, name: str, ids: Mapping[str, Ids] | None = None) -> None:
+    """Take all that is understood of a text; raises BadInput when that is nothing."""
+    if text.lstrip()[:1] == "{":
+        into.machines.append(checked(read_recording(text, file), file))
+    elif _is_ours(text):
+        into.machines.append(checked(own_text.read_text(text, file), file))
+    else:
+        _read_paste(into, text, file, name, ids)
+
+
+def _is_ours(text: str) -> bool:
+    if _HEX.search(text):
+        return False
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    first = next((line for line in lines if line), "")
+    return _OUR_TEXT.match(first) is not None
+
+
+def _read_paste(into: Contents, text: str, file: str, name: str, ids: Mapping[str, Ids] | None) -> None:
+    before = len(into.machines)
+    error: BadInput | None = None
+    if is_kernel_log(text):
+        try:
+            into.machines.append(read_dmesg(text, file, name))
+        except BadInput as bad:
+            error = bad
+    try:
+        found = read_lspci(text, file, name, ids)
+        into.machines.append(_with_cmdline(found, text))
+    except BadInput as bad:
+        error = error or bad
+    if len(into.machines) == before and error is not None:
+        raise error
+
+
+def _with_cmdline(found: MachineDescription, text: str) -> MachineDescription:
+    """Take the kernel's command line from a text that shows it, and the release from the name of the image in it."""
+    match = _CMDLINE.search(text) if "BOOT_IMAGE=" in text else None
+    if match is None:
+        return found
+    release = _RELEASE_IN_IMAGE.match(match[1])
+    return replace(found, cmdline=match[1].strip(), kernel=release[1] if release else None)
+
+
+def checked(found: MachineDescription, file: str) -> MachineDescription:
+    """Read the tables now, so that a bad one is reported with its file."""
+    if found.ivrs is not None:
+        read_ivrs(found.ivrs, f"{file} (IVRS)")
+    if found.dmar is not None:
+        read_dmar(found.dmar, f"{file} (DMAR)")
+    return found
