@@ -27,6 +27,7 @@ from quiesce.snapshot.ivrs_parts import (
     KNOWN_ENTRIES,
     LAST_IVHD_TYPE,
     PAD,
+    PAD_8,
     RANGE,
     RANGE_END,
     SELECT,
@@ -329,7 +330,7 @@ def _entries(parts: Iterable[Part], block: int, counts: bool, notes: Notes) -> I
             if waiting is not None:
                 notes.add(waiting, "a start of range without an end; Linux ignores it")
             start, waiting = _entry(part, kind), part.offset
-        elif kind in KNOWN_ENTRIES and kind != PAD:
+        elif kind in KNOWN_ENTRIES and kind not in (PAD, PAD_8):
             start = _leaking(start, part, kind)
             yield from _single(part, kind, block, counts, notes)
     if waiting is not None:

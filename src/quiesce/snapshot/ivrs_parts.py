@@ -17,6 +17,7 @@ LAST_IVHD_TYPE = 0x40
 IVMD_TYPES = {0x20: "all", 0x21: "device", 0x22: "range"}
 
 PAD, ALL, SELECT, RANGE, RANGE_END = range(5)
+PAD_8 = 0x40
 ALIAS, ALIAS_RANGE, EXT_SELECT, EXT_RANGE, SPECIAL, HID = 0x42, 0x43, 0x46, 0x47, 0x48, 0xF0
 SPECIAL_KINDS = {1: "ioapic", 2: "hpet"}
 
@@ -62,6 +63,7 @@ _HID_ENTRY = _ENTRY.and_then(
     Field("hid", 8, "text"), Field("cid", 8, "text"), Field("uid format", 1), Field("uid length", 1)
 )
 _ENTRIES = {
+    PAD_8: _EXT_ENTRY,
     ALIAS: _ALIAS_ENTRY,
     ALIAS_RANGE: _ALIAS_ENTRY,
     EXT_SELECT: _EXT_ENTRY,

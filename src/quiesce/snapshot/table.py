@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from quiesce.snapshot.acpi_layout import Field, Layout, Notes, Part, View
 
 HEADER_SIZE = 36
-TABLE_LIMIT = 1 << 20
-"""No table of the kinds read here is larger; the largest of a 4,096 processor machine is a tenth of it."""
+TABLE_LIMIT = 1 << 18
+"""No table of the kinds read here is larger; the MADT of a machine with 8,192 processors is half of it."""
 
 HEADER = Layout(
     "header",
