@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from quiesce.cli.machines import add_source_argument, read_from
 from quiesce.snapshot.bdf import Bdf
@@ -42,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace) -> MachineDescription:
-    if len(args.sources) == 1 and args.sources[0] != "-":
+    if len(args.sources) == 1 and args.sources[0] != "-" and not Path(args.sources[0]).exists():
         from quiesce.cases.scenario import find_machine
 
         return find_machine(args.sources[0])

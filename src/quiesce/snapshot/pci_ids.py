@@ -24,8 +24,9 @@ class PciIds:
 
     def vendor(self, vendor: int) -> str | None:
         """Return the name of a vendor, or None."""
-        found = self._line(b"\n%04x  " % vendor, 0, len(self._text))
-        return _own_vendors().get(vendor) if found is None else found
+        top = b"\n%04x  " % vendor
+        first, last = self._section(top)
+        return _own_vendors().get(vendor) if first < 0 else self._line(top, first, last)
 
     def device(self, vendor: int, device: int) -> str | None:
         """Return the name of a device, or None."""
