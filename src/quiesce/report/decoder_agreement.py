@@ -27,6 +27,7 @@ _NO_DECODER = re.compile(r"Extended Capability ID 0x|#[0-9a-f]{2} ")
 _DATA = re.compile(r"\d|\w[+-](?!\w)|=")
 """What makes text a value, not only words."""
 _EXAMPLES = 3
+_SIZES = (64, 256, 4096)
 _HALF = "lspci reads 8 of the 16 bits of this register and shows the upper half as zeros"
 KNOWN_DIFFERENCES = {
     (kind, f"Link Frequency Capability{end}", f"{rate} Supported"): _HALF
@@ -143,15 +144,22 @@ def decoder_agreement(paths: Iterable[str | Path]) -> Table:
     table = Table()
     for path in paths:
         try:
-            functions = [item for item in read_machine(path).functions if item.known is None and item.present]
+            functions = [cut for item in read_machine(path).functions if (cut := _bytes_of(item)) is not None]
         except BadInput as error:
             table.unread.append(str(error))
             continue
-        if any(len(item.config) >= 64 for item in functions):
+        if functions:
             compare_dump(table, functions, Path(path).name)
         else:
             table.unread.append(f"{path}: no hex bytes")
     return table
+
+
+def _bytes_of(item: FunctionDescription) -> FunctionDescription | None:
+    """Return a function cut to the part of configuration space that is known whole; None without such a part."""
+    known = len(item.config) if item.known is None else len(item.known) - len(item.known.lstrip(b"\xff"))
+    size = max((size for size in _SIZES if size <= known), default=0)
+    return FunctionDescription(item.bdf, item.config[:size]) if size and item.present else None
 
 
 def compare_dump(table: Table, functions: Iterable[FunctionDescription], where: str) -> None:

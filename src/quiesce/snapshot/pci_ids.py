@@ -66,7 +66,7 @@ def _own_classes() -> dict[int, str]:
 
 @cache
 def _own_vendors() -> dict[int, str]:
-    return {number: name for name, number in reversed(VENDORS.items())}
+    return {number: name for name, number in reversed(VENDORS.items()) if number is not None}
 
 
 @cache
