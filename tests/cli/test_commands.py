@@ -12,7 +12,6 @@ import pytest
 
 from quiesce import __version__
 from quiesce.cases.library import shipped
-from quiesce.cases.scenario import shipped_machines
 from quiesce.cli import COMMANDS, FINDINGS, main
 from quiesce.rules.registry import RULES
 
@@ -216,12 +215,6 @@ def test_residue_tells_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     assert ".is_managed " in text
     left = json_of(capsys, *words, "--kernel", "v6.11-rc7", status=FINDINGS)["left"]
     assert {"object", "field", "fresh", "left"} == set(left[0])
-
-
-def test_machine_lists_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
-    assert out_of(capsys, "machine").split() == shipped_machines()
-    for name in shipped_machines():
-        assert f"\niommu: {name.rpartition('--')[2]}\n" in out_of(capsys, "machine", name)
 
 
 def test_cases_lists_and_prints(capsys: pytest.CaptureFixture[str]) -> None:

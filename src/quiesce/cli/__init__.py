@@ -16,7 +16,7 @@ COMMANDS = {
     "residue": "what a driver leaves behind on a device, and which other drivers trip over it",
     "groups": "the IOMMU groups that a kernel forms on a real machine, or all that are still possible",
     "agree": "how far predictions agree with what real kernels did, over a folder of real data",
-    "machine": "show a machine as quiesce understands it",
+    "show-machine": "a machine as it was read: functions, bridges, IOMMUs, decoded registers",
     "cases": "list the shipped cases, or print one",
     "rules": "list the rules, or explain one",
     "changes": "list the differences between kernels that quiesce knows",
@@ -36,7 +36,7 @@ def usage() -> str:
         "An executable model of how Linux binds, interrupts, isolates and removes PCI devices.",
         "",
     ]
-    lines += [f"  {name:<9} {text}" for name, text in COMMANDS.items()]
+    lines += [f"  {name:<12} {text}" for name, text in COMMANDS.items()]
     lines += ["", "quiesce COMMAND --help tells more. Exit status: 0 clean, 1 findings, 2 bad input."]
     return "\n".join(lines)
 
@@ -62,5 +62,5 @@ def main(argv: list[str] | None = None) -> int:
 def _guarded(name: str, words: list[str]) -> int:
     from quiesce.cli.common import run_command
 
-    module = import_module(f"quiesce.cli.{name}")
+    module = import_module(f"quiesce.cli.{name.replace('-', '_')}")
     return run_command(name, module, words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from quiesce.snapshot import pci_regs as r
 from quiesce.snapshot.capabilities.field import (
     Capability,
@@ -391,6 +393,12 @@ _PROPERTIES = {
     0xFF: "entry unavailable for use",
 }
 _SECONDARY_PROPERTIES = {**_PROPERTIES, 0xFF: "entry unavailable for use, PrimaryProperties should be used"}
+
+
+def _property(names: Mapping[int, str]) -> Callable[[int], str]:
+    return lambda value: names.get(value) or f"[{value:02x}]"
+
+
 _INDICATED = {
     **{index: f"BAR {index}" for index in range(6)},
     6: "resource behind function",
@@ -430,8 +438,10 @@ ENHANCED_ALLOCATION = Capability(
                 (
                     number("Entry Size", 0x07, "EntrySize={}"),
                     choice("BAR Equivalent Indicator", 0xF0, _INDICATED, "BAR Equivalent Indicator: {}"),
-                    choice("Primary Properties", 0xFF00, _PROPERTIES, "PrimaryProperties: {}"),
-                    choice("Secondary Properties", 0xFF0000, _SECONDARY_PROPERTIES, "SecondaryProperties: {}"),
+                    computed("Primary Properties", 0xFF00, _property(_PROPERTIES), "PrimaryProperties: {}"),
+                    computed(
+                        "Secondary Properties", 0xFF0000, _property(_SECONDARY_PROPERTIES), "SecondaryProperties: {}"
+                    ),
                     flag("Writable", 0x40000000, "Writable"),
                     flag("Enable", 0x80000000, "Enable"),
                 ),

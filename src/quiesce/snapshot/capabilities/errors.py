@@ -215,6 +215,16 @@ DPC = Capability(
     short="DPC",
 )
 
+
+def _devices(bitmap: int) -> str:
+    """Spell the numbers of the devices that a collector serves, as ranges."""
+    numbers = [number for number in range(32) if bitmap >> number & 1]
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    ranges = (str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+    return f"RCiEP at Device(s): {', '.join(ranges)}" if numbers else "none"
+
+
 EVENT_COLLECTOR = Capability(
     "Root Complex Event Collector Endpoint Association",
     r.PCI_EXT_CAP_ID_RCEC,
@@ -224,7 +234,7 @@ EVENT_COLLECTOR = Capability(
             "Association Bitmap for RCiEPs",
             4,
             4,
-            (hexadecimal("Association Bitmap", 0xFFFFFFFF, "^{}"),),
+            (computed("Association Bitmap", 0xFFFFFFFF, _devices, "^{}"),),
             "7.9.10.2",
             "RCiEPBitmap",
         ),

@@ -50,10 +50,11 @@ def bytes_of(value: int) -> str:
 
 
 def watts(value: int) -> str:
-    """Spell a slot power limit: 8 bits of value, 2 bits that say by which power of ten it is divided."""
+    """Spell a slot power limit: 8 bits of value, 2 bits that say by which power of ten it is divided. Undivided values
+    from 240 on stand for steps of 25 W."""
     amount, scale = value & 0xFF, value >> 8
     if scale == 0 and amount >= 0xF0:
-        return {0xF0: "250W", 0xF1: "275W", 0xF2: "300W"}.get(amount, ">300W")
+        return ">600W" if amount == 0xFF else f"{250 + 25 * (amount - 0xF0)}W"
     return f"{amount / 10**scale:g}W"
 
 
@@ -315,7 +316,7 @@ DEVICE_2 = (
             choice(
                 "Emergency Power Reduction Supported",
                 0x3000000,
-                ("Not Supported", "Device Specific", "Form Factor Dev Specific"),
+                ("Not Supported", "Dev Specific", "Form Factor Dev Specific"),
                 "EmergencyPowerReduction {},",
                 other="Reserved",
             ),

@@ -195,7 +195,7 @@ def _port(value: int) -> str:
 
 
 _MEMORY = (
-    choice("Type", 0x06, ("32-bit", "low-1M", "64-bit", "reserved"), r"\({},"),
+    choice("Type", 0x06, ("32-bit", "low-1M", "64-bit", "type 3"), r"\({},"),
     choice("Prefetchable", 0x08, ("non-prefetchable", "prefetchable"), "{}"),
 )
 

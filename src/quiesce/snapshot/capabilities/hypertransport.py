@@ -152,22 +152,29 @@ def _revision(at: int) -> Register:
     )
 
 
-def _features(at: int, frequencies: int, end: str) -> tuple[Register, ...]:
-    """Return what a link can do; ``end`` is its number as lspci prints it."""
-    rates = tuple(flag(f"{name} Supported", 1 << bit, name) for bit, name in enumerate(_FREQUENCIES) if "[" not in name)
-    names = (
-        ("Isochronous Flow Control", "IsocFC"),
-        ("LDTSTOP#", "LDTSTOP"),
-        ("CRC Test Mode", "CRCTM"),
-        ("Extended CTL Time Required", "ECTLT"),
-        ("64-bit Addressing", "64bA"),
-        ("UnitID Reorder Disable", "UIDRD"),
+_RATES = tuple(flag(f"{name} Supported", 1 << bit, name) for bit, name in enumerate(_FREQUENCIES) if "[" not in name)
+_FEATURES = tuple(
+    flag(name, 1 << bit, word)
+    for bit, (name, word) in enumerate(
+        (
+            ("Isochronous Flow Control", "IsocFC"),
+            ("LDTSTOP#", "LDTSTOP"),
+            ("CRC Test Mode", "CRCTM"),
+            ("Extended CTL Time Required", "ECTLT"),
+            ("64-bit Addressing", "64bA"),
+            ("UnitID Reorder Disable", "UIDRD"),
+        )
     )
-    features = tuple(flag(name, 1 << bit, word) for bit, (name, word) in enumerate(names))
-    return (
-        Register(f"Link Frequency Capability{end}", frequencies, 2, rates, lspci=f"Link Frequency Capability{end}"),
-        Register("Feature Capability", at, 1, features, lspci="Feature Capability"),
-    )
+)
+
+
+def _rates(at: int, end: str) -> Register:
+    """Return the frequencies that a link can have; ``end`` is its number as lspci prints it."""
+    return Register(f"Link Frequency Capability{end}", at, 2, _RATES, lspci=f"Link Frequency Capability{end}")
+
+
+def _features(at: int) -> Register:
+    return Register("Feature Capability", at, 1, _FEATURES, lspci="Feature Capability")
 
 
 _PRIMARY_COMMAND: tuple[Field, ...] = (
@@ -196,7 +203,9 @@ PRIMARY = Capability(
         Register("Command", 2, 2, _PRIMARY_COMMAND, lspci="Command"),
         _revision(12),
         *_link(4, 6, 13, " 0"),
-        *_features(16, 14, " 0"),
+        _rates(14, " 0"),
+        _features(16),
+        _rates(18, " 1"),
         *_link(8, 10, 17, " 1"),
     ),
     lspci="HyperTransport: Slave or Primary",
@@ -210,7 +219,8 @@ SECONDARY = Capability(
         Register("Command", 2, 2, _SECONDARY_COMMAND, lspci="Command"),
         _revision(8),
         *_link(4, 6, 9, ""),
-        *_features(12, 10, ""),
+        _rates(10, ""),
+        _features(12),
     ),
     lspci="HyperTransport: Host or Secondary",
     short="HT-secondary",

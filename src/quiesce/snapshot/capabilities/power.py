@@ -84,8 +84,9 @@ POWER_MANAGEMENT = Capability(
 
 
 def _latency(value: int) -> str:
-    """Spell a latency: 10 bits of value, 3 bits that say by which power of 32 it is multiplied."""
-    return f"{(value & 0x3FF) << 5 * (value >> 10)}ns"
+    """Spell a latency: 10 bits of value, 3 bits that say by which power of 32 it is multiplied; 6 and 7 are not
+    permitted."""
+    return f"not permitted ({value:#x})" if value >> 10 > 5 else f"{(value & 0x3FF) << 5 * (value >> 10)}ns"
 
 
 LATENCY_TOLERANCE = Capability(

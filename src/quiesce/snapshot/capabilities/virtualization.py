@@ -188,15 +188,14 @@ MRIOV = Capability(
 )
 
 
+_UNITS = ("MB", "GB", "TB", "PB", "EB")
+_LARGEST = 43
+"""Binary logarithm, in MB, of the largest size that can be encoded: 8 EB."""
+
+
 def size_of(value: int) -> str:
     """Spell a size given as its binary logarithm in MB."""
-    return next(
-        (
-            f"{1 << value - step}{unit}"
-            for step, unit in ((40, "YB"), (30, "PB"), (20, "TB"), (10, "GB"), (0, "MB"))
-            if value >= step
-        )
-    )
+    return f"{1 << value % 10}{_UNITS[value // 10]}" if value <= _LARGEST else "<unknown>"
 
 
 def _sizes(value: int) -> str:
