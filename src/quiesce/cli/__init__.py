@@ -16,6 +16,7 @@ COMMANDS = {
     "residue": "what a driver leaves behind on a device, and which other drivers trip over it",
     "groups": "the IOMMU groups that a kernel forms on a real machine, or all that are still possible",
     "agree": "how far predictions agree with what real kernels did, over a folder of real data",
+    "draw": "draw a machine with groups, IOMMUs and ACS: text, or one SVG or HTML file",
     "machine": "show a machine as quiesce understands it",
     "cases": "list the shipped cases, or print one",
     "rules": "list the rules, or explain one",

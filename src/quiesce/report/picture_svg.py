@@ -1,0 +1,294 @@
+"""The topology as SVG: boxes in a tree, groups as coloured areas behind them. No reference leaves the file."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+
+from quiesce.report.picture_details import tooltip
+from quiesce.report.picture_facts import ACS_WORDS, NO_GROUP, Picture
+from quiesce.report.picture_layout import Box, tidy
+from quiesce.report.picture_tree import Node, build, common_unit, group_words, walk
+
+BOX, ROOT, HEIGHT = 272, 132, 44
+_GAP, _COLUMN_GAP, _PAD, _MARGIN = 14, 68, 5, 14
+_SMALL, _MONO = 6.5, 7.9
+"""Widths of a letter of the small and of the address font, rounded up."""
+COLOURS = 10
+HATCH = (
+    '<defs><pattern id="hatch" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<rect class="hatch" width="4" height="8"/></pattern></defs>'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One drawing: nodes with their parents' numbers and boxes."""
+
+    nodes: tuple[Node, ...]
+    parents: tuple[int | None, ...]
+    boxes: tuple[Box, ...]
+    units: tuple[str, ...]
+    """The IOMMU unit to name in each box, empty for none."""
+
+    @property
+    def width(self) -> float:
+        """Everything fits into this width."""
+        return max((box.right for box in self.boxes), default=0) + 2 * _MARGIN
+
+    @property
+    def height(self) -> float:
+        """Everything fits into this height."""
+        return max((box.bottom for box in self.boxes), default=0) + 2 * _MARGIN
+
+
+def sheet(roots: Sequence[Node]) -> Sheet:
+    """Place the trees below each other."""
+    nodes: list[Node] = []
+    parents: list[int | None] = []
+    units: list[str] = []
+    for root in roots:
+        common = common_unit(root)
+        numbers: dict[int, int] = {}
+        for node, parent in walk([root]):
+            numbers[id(node)] = len(nodes)
+            nodes.append(node)
+            parents.append(None if parent is None else numbers[id(parent)])
+            units.append(_unit_tag(node, common))
+    sizes = [(BOX if node.parts else ROOT, HEIGHT) for node in nodes]
+    boxes = [box._replace(x=box.x + _MARGIN, y=box.y + _MARGIN) for box in tidy(parents, sizes, _GAP, _COLUMN_GAP)]
+    return Sheet(tuple(nodes), tuple(parents), tuple(boxes), tuple(units))
+
+
+def _unit_tag(node: Node, common: str | None) -> str:
+    if not node.parts:
+        return common or ""
+    return "" if node.unit == common or node.unit is None else node.unit or "no IOMMU"
+
+
+# -- the whole file ----------------------------------------------------------------------------------------------
+
+
+def svg(picture: Picture, collapse: bool = True) -> str:
+    """Return a complete SVG file, with legend and notes."""
+    drawn = sheet(build(picture, collapse))
+    width = max(drawn.width, 900)
+    texts = list(_text_lines(picture, int(width / _SMALL) - 6))
+    height = 70 + drawn.height + 18 * len(texts) + _MARGIN
+    head = f"{picture.name}  {picture.kernel}  IOMMU {picture.iommu}"
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="paper" width="{width:g}" height="{height:g}" '
+            f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(head)}">',
+            f"<title>{escape(head)}</title>",
+            f"<style>{style()}</style>",
+            HATCH,
+            f'<rect class="back" width="{width:g}" height="{height:g}"/>',
+            f'<text class="head" x="{_MARGIN}" y="30">{escape(head)}</text>',
+            f'<text class="small" x="{_MARGIN}" y="52">{escape(picture.counts)}</text>',
+            f'<g transform="translate(0 62)">{drawing(picture, drawn)}</g>',
+            *_written(texts, 62 + drawn.height + 18),
+            "</svg>\n",
+        ]
+    )
+
+
+def style() -> str:
+    """Return the style sheet that SVG and HTML share."""
+    return files("quiesce.report").joinpath("picture.css").read_text(encoding="utf-8")
+
+
+def _text_lines(picture: Picture, width: int) -> Iterator[tuple[str, str]]:
+    """Yield the lines below a drawing, each with its class."""
+    for term, words in legend(picture):
+        for number, line in enumerate(textwrap.wrap(words, max(width - 16, 40))):
+            yield "small", f"{term if not number else '':\u00a0<12}{line}"
+    for note in picture.notes:
+        yield from (("small faint", line) for line in textwrap.wrap(f"note: {note}", max(width, 40)))
+
+
+def legend(picture: Picture) -> Iterator[tuple[str, str]]:
+    """Yield the signs that the picture uses and what they mean."""
+    used = {part.acs for part in picture.parts.values()}
+    yield "number", "IOMMU group; a colour behind boxes: they share one group; hatched: their groups are undecided"
+    yield from ((word, words) for word, words in ACS_WORDS.items() if word in used)
+    yield from picture.units.items()
+    for key, group in picture.groups.items():
+        if group.undecided:
+            yield key, f"{len(group.members)} functions: {group.why}"
+
+
+def _written(lines: Iterable[tuple[str, str]], top: float) -> Iterator[str]:
+    for number, (kind, line) in enumerate(lines):
+        term, words = (line[:12], line[12:]) if kind == "small" else ("", line)
+        y = top + 18 * number
+        if term.strip("\u00a0"):
+            yield f'<text class="small strong" x="{_MARGIN}" y="{y:g}">{escape(term.rstrip(chr(0xA0)))}</text>'
+        left = _MARGIN + (84 if kind == "small" else 0)
+        yield f'<text class="{kind}" x="{left}" y="{y:g}">{escape(words)}</text>'
+
+
+# -- one drawing -------------------------------------------------------------------------------------------------
+
+
+def drawing(picture: Picture, drawn: Sheet, *, interactive: bool = False) -> str:
+    """Return groups, edges and boxes; ``interactive`` boxes can be reached by keyboard and have no tooltip."""
+    parts = [*_hulls(picture, drawn), *_edges(drawn)]
+    parts += [_box(picture, drawn, number, interactive) for number in range(len(drawn.nodes))]
+    return "\n".join(parts)
+
+
+def group_class(picture: Picture, node: Node) -> str:
+    """Return the class for the colour of a node's group; empty for nodes that share none."""
+    keys = node.groups
+    group = picture.groups.get(keys[0]) if len(keys) == 1 else None
+    if group is None or group.colour is None:
+        return ""
+    return "open" if group.undecided else f"g{group.colour % COLOURS}"
+
+
+def _hulls(picture: Picture, drawn: Sheet) -> Iterator[str]:
+    """Yield one area for each group with more than one function: its boxes, and the ways between those that touch."""
+    members: dict[str, list[int]] = {}
+    for number, node in enumerate(drawn.nodes):
+        if group_class(picture, node):
+            members.setdefault(node.groups[0], []).append(number)
+    before = _elder_siblings(drawn)
+    for key, numbers in members.items():
+        inside = set(numbers)
+        shapes = [_rect(drawn.boxes[number].grown(_PAD), 9) for number in numbers]
+        for number in numbers:
+            above, beside = drawn.parents[number], before.get(number)
+            if above is not None and above in inside:
+                way = _way(drawn.boxes[above], drawn.boxes[number])
+                shapes.append(f'<path class="link" d="{way}"/>')
+            if beside is not None and beside in inside:
+                shapes.append(_bar(drawn.boxes[beside], drawn.boxes[number]))
+        kind = group_class(picture, drawn.nodes[numbers[0]])
+        yield f'<g class="hull {kind}" data-group="{escape(key)}">{"".join(shapes)}</g>'
+
+
+def _elder_siblings(drawn: Sheet) -> dict[int, int]:
+    last: dict[int | None, int] = {}
+    found: dict[int, int] = {}
+    for number, parent in enumerate(drawn.parents):
+        if parent in last:
+            found[number] = last[parent]
+        last[parent] = number
+    return found
+
+
+def _rect(box: Box, radius: float) -> str:
+    return f'<rect x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" height="{box.height:g}" rx="{radius:g}"/>'
+
+
+def _bar(upper: Box, lower: Box) -> str:
+    """Return what joins two siblings: as wide as they are when they touch, else a narrow bar."""
+    near = lower.y - upper.bottom <= _GAP
+    left, width = (upper.x - _PAD, upper.width + 2 * _PAD) if near else (upper.x + 8, 28.0)
+    return _rect(Box(left, upper.bottom, width, lower.y - upper.bottom), 0)
+
+
+def _way(above: Box, below: Box) -> str:
+    """Return the path of an edge: out of the parent, down its bus, into the child."""
+    trunk = above.right + _COLUMN_GAP - 14
+    if above.y == below.y:
+        return f"M{above.right:g} {above.middle:g}H{below.x:g}"
+    return f"M{above.right:g} {above.middle:g}H{trunk:g}V{below.middle:g}H{below.x:g}"
+
+
+def _edges(drawn: Sheet) -> Iterator[str]:
+    labelled: set[int] = set()
+    for number, parent in enumerate(drawn.parents):
+        if parent is None:
+            continue
+        above = drawn.boxes[parent]
+        yield f'<path class="edge" d="{_way(above, drawn.boxes[number])}"/>'
+        words = _edge_words(drawn.nodes[parent], drawn.nodes[number])
+        if words and parent not in labelled:
+            labelled.add(parent)
+            yield f'<text class="mono faint" x="{above.right + 4:g}" y="{above.middle - 5:g}">{escape(words)}</text>'
+
+
+def _edge_words(above: Node, below: Node) -> str:
+    if below.parts and below.parts[0].virtual:
+        return "VFs"
+    return above.parts[0].buses if above.parts else ""
+
+
+def _box(picture: Picture, drawn: Sheet, number: int, interactive: bool) -> str:
+    node, box = drawn.nodes[number], drawn.boxes[number]
+    label = escape(f"{node.title} {node.words}" + (f" group {group_words(node)} {node.acs}" if node.parts else ""))
+    bdfs = escape(" ".join(part.bdf for part in node.parts))
+    role = f' role="button" tabindex="-1" data-bdf="{bdfs}" data-group="{escape(" ".join(node.groups))}"'
+    kind = "node" + ("" if node.parts else " bus") + (" run" if len(node.parts) > 1 else "")
+    return "".join(
+        [
+            f'<g class="{kind}" transform="translate({box.x:g} {box.y:g})" aria-label="{label}"',
+            role if interactive and node.parts else "",
+            ">",
+            "" if interactive else f"<title>{escape(tooltip(picture, node))}</title>",
+            _rect(Box(4, 4, box.width, box.height), 6).replace("<rect", '<rect class="behind"')
+            if len(node.parts) > 1
+            else "",
+            _rect(Box(0, 0, box.width, box.height), 6),
+            *_box_texts(picture, node, drawn.units[number], box.width),
+            "</g>",
+        ]
+    )
+
+
+def _box_texts(picture: Picture, node: Node, unit: str, width: float) -> Iterator[str]:
+    title = short(picture, node.title)
+    yield f'<text class="mono strong" x="9" y="18">{escape(title)}</text>'
+    right = width - 6
+    if node.parts:
+        words = _cut(group_words(node), 11)
+        kind = group_class(picture, node)
+        wide = words != NO_GROUP or "none"
+        text = "no group" if wide == "none" else words
+        yield _chip(right, 5, text, f"badge {kind}".strip())
+        right -= _chip_width(text) + 5
+        if node.acs:
+            yield _chip(right, 5, node.acs, f"acs {acs_class(node.acs)}")
+    room = width - 14
+    if unit:
+        yield _chip(width - 6, 25, unit, "unit" + (" none" if unit == "no IOMMU" else ""))
+        room -= _chip_width(unit) + 5
+    yield f'<text class="small" x="9" y="36">{escape(_cut(_words(node), int(room / _SMALL)))}</text>'
+
+
+def _words(node: Node) -> str:
+    """Return the second line of a box: without the buses, which stand at the edge."""
+    if len(node.parts) != 1 or not node.children:
+        return node.words
+    return node.words.replace(f" -> {node.parts[0].buses}", "", 1).replace("ids below become", "ids become")
+
+
+def acs_class(word: str) -> str:
+    """Return the class for the colour of an isolation word."""
+    if word in ("ACS", "quirk", "override"):
+        return "yes" if word == "ACS" else "said"
+    return "unknown" if word in ("?", "mixed") else "no"
+
+
+def short(picture: Picture, title: str) -> str:
+    """Return an address without its segment when all are in segment 0."""
+    return title if any(not bdf.startswith("0000:") for bdf in picture.parts) else title.removeprefix("0000:")
+
+
+def _chip_width(text: str) -> float:
+    return 12 + 7.0 * len(text)
+
+
+def _chip(right: float, top: float, text: str, kind: str) -> str:
+    width = _chip_width(text)
+    rect = _rect(Box(right - width, top, width, 17), 8)
+    return f'<g class="chip {kind}">{rect}<text x="{right - width / 2:g}" y="{top + 13:g}">{escape(text)}</text></g>'
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: max(most - 1, 0)] + "…"
