@@ -97,6 +97,7 @@
 
   nodes.forEach((node, number) => {
     node.setAttribute("tabindex", number ? "-1" : "0");
+    node.querySelector("title").remove();
     node.addEventListener("mouseenter", () => { if (!kept) show(node); });
     node.addEventListener("focus", () => { if (!kept || kept === node) show(node); });
     node.addEventListener("click", () => keep(node));
@@ -110,4 +111,6 @@
       event.preventDefault();
     });
   });
+  const asked = decodeURIComponent(location.hash.slice(1));
+  if (nodeOf.has(asked)) keep(nodeOf.get(asked), asked);
 })();

@@ -24,8 +24,9 @@ ACS_WORDS = {
     "override": "called isolated by pcie_acs_override=, which changes nothing in the hardware",
     "PCI": "conventional PCI, which cannot be isolated",
     "?": "the source does not tell whether it is isolated",
+    "mixed": "functions that are drawn as one differ in this",
 }
-"""Everything that a part's ``acs`` can say; empty when it has no peers."""
+"""Everything that can be said of isolation; a function without peers has none of these words."""
 
 _TYPES = {
     None: ("PCI bridge", "conventional PCI"),
@@ -63,7 +64,7 @@ class Part:
     unit: str | None
     """Key into ``Picture.units``; empty when none covers it, None when that is not known."""
     acs: str
-    """A key of ``ACS_WORDS``, or empty."""
+    """A key of ``ACS_WORDS``; empty when it has no peers."""
     acs_why: str
     buses: str = ""
     """Buses below a bridge: ``01`` or ``01-04``."""

@@ -13,14 +13,14 @@ from quiesce.report.picture_svg import HATCH, acs_class, drawing, legend, sheet,
 from quiesce.report.picture_text import text
 from quiesce.report.picture_tree import Node, build, split
 
-PAGE_ROWS = 22
+PAGE_ROWS = 16
 """So many rows of boxes are kept together when the page is printed."""
 
 
 def page(picture: Picture, collapse: bool = True) -> str:
     """Return the whole page."""
     title = escape(f"{picture.name}  {picture.kernel}")
-    roots = [piece for root in build(picture, collapse) for piece in split(root, PAGE_ROWS)]
+    pieces = [split(root, PAGE_ROWS) for root in build(picture, collapse)]
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -30,10 +30,10 @@ def page(picture: Picture, collapse: bool = True) -> str:
             f"<p>Linux {escape(picture.kernel)}, IOMMU {escape(picture.iommu)}: {escape(picture.counts)}</p></header>",
             f'<svg width="0" height="0" aria-hidden="true">{HATCH}</svg>',
             '<main><div id="sheets">',
-            *(_sheet(picture, root) for root in roots),
+            *(_sheet(picture, root, root is not roots[-1]) for roots in pieces for root in roots),
             '</div><aside id="details" aria-live="polite"><p>Point at a function, or walk with Tab and the arrow keys.',
             "Enter or a click keeps it.</p></aside></main>",
-            *_legend(picture),
+            *_legend(picture, collapse),
             *_notes(picture),
             f"<details><summary>As text</summary><pre>{escape(text(picture, collapse=collapse))}</pre></details>",
             f'<script type="application/json" id="facts">{_facts(picture)}</script>',
@@ -46,15 +46,16 @@ def _resource(name: str) -> str:
     return files("quiesce.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _sheet(picture: Picture, root: Node) -> str:
+def _sheet(picture: Picture, root: Node, goes_on: bool) -> str:
     drawn = sheet([root])
     size = f'width="{drawn.width:g}" height="{drawn.height:g}" viewBox="0 0 {drawn.width:g} {drawn.height:g}"'
-    return f'<svg class="sheet" {size} role="group">{drawing(picture, drawn, interactive=True)}</svg>'
+    inside = drawing(picture, drawn, interactive=True, goes_on=goes_on)
+    return f'<svg class="sheet" {size} role="group">{inside}</svg>'
 
 
-def _legend(picture: Picture) -> Iterator[str]:
+def _legend(picture: Picture, collapse: bool) -> Iterator[str]:
     yield "<section><h2>Signs</h2><dl>"
-    for term, words in legend(picture):
+    for term, words in legend(picture, collapse):
         yield f'<dt class="{acs_class(term)}">{escape(term)}</dt><dd>{escape(words)}</dd>'
     yield "</dl></section>"
 

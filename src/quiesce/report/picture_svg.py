@@ -11,10 +11,12 @@ from importlib.resources import files
 from quiesce.report.picture_details import tooltip
 from quiesce.report.picture_facts import ACS_WORDS, NO_GROUP, Picture
 from quiesce.report.picture_layout import Box, tidy
-from quiesce.report.picture_tree import Node, build, common_unit, group_words, walk
+from quiesce.report.picture_tree import CONTINUED, Node, build, common_unit, group_words, walk
 
-BOX, ROOT, HEIGHT = 272, 132, 44
-_GAP, _COLUMN_GAP, _PAD, _MARGIN = 14, 68, 5, 14
+BOX, ROOT, HEIGHT = 260, 112, 48
+_GAP, _COLUMN_GAP, _PAD, _MARGIN = 14, 60, 5, 14
+_EDGE = _GAP // 2
+"""Room above and below a sheet, so that two sheets below each other look like one."""
 _SMALL, _MONO = 6.5, 7.9
 """Widths of a letter of the small and of the address font, rounded up."""
 COLOURS = 10
@@ -37,12 +39,12 @@ class Sheet:
     @property
     def width(self) -> float:
         """Everything fits into this width."""
-        return max((box.right for box in self.boxes), default=0) + 2 * _MARGIN
+        return max((box.right for box in self.boxes), default=0) + _MARGIN
 
     @property
     def height(self) -> float:
         """Everything fits into this height."""
-        return max((box.bottom for box in self.boxes), default=0) + 2 * _MARGIN
+        return max((box.bottom for box in self.boxes), default=0) + _EDGE
 
 
 def sheet(roots: Sequence[Node]) -> Sheet:
@@ -59,7 +61,7 @@ def sheet(roots: Sequence[Node]) -> Sheet:
             parents.append(None if parent is None else numbers[id(parent)])
             units.append(_unit_tag(node, common))
     sizes = [(BOX if node.parts else ROOT, HEIGHT) for node in nodes]
-    boxes = [box._replace(x=box.x + _MARGIN, y=box.y + _MARGIN) for box in tidy(parents, sizes, _GAP, _COLUMN_GAP)]
+    boxes = [box._replace(x=box.x + _MARGIN, y=box.y + _EDGE) for box in tidy(parents, sizes, _GAP, _COLUMN_GAP)]
     return Sheet(tuple(nodes), tuple(parents), tuple(boxes), tuple(units))
 
 
@@ -76,9 +78,9 @@ def svg(picture: Picture, collapse: bool = True) -> str:
     """Return a complete SVG file, with legend and notes."""
     drawn = sheet(build(picture, collapse))
     width = max(drawn.width, 900)
-    texts = list(_text_lines(picture, int(width / _SMALL) - 6))
+    texts = list(_text_lines(picture, collapse, int(width / _SMALL) - 6))
     height = 70 + drawn.height + 18 * len(texts) + _MARGIN
-    head = f"{picture.name}  {picture.kernel}  IOMMU {picture.iommu}"
+    head = f"{picture.name}, Linux {picture.kernel}, IOMMU {picture.iommu}"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="paper" width="{width:g}" height="{height:g}" '
@@ -101,18 +103,18 @@ def style() -> str:
     return files("quiesce.report").joinpath("picture.css").read_text(encoding="utf-8")
 
 
-def _text_lines(picture: Picture, width: int) -> Iterator[tuple[str, str]]:
+def _text_lines(picture: Picture, collapse: bool, width: int) -> Iterator[tuple[str, str]]:
     """Yield the lines below a drawing, each with its class."""
-    for term, words in legend(picture):
+    for term, words in legend(picture, collapse):
         for number, line in enumerate(textwrap.wrap(words, max(width - 16, 40))):
             yield "small", f"{term if not number else '':\u00a0<12}{line}"
     for note in picture.notes:
         yield from (("small faint", line) for line in textwrap.wrap(f"note: {note}", max(width, 40)))
 
 
-def legend(picture: Picture) -> Iterator[tuple[str, str]]:
+def legend(picture: Picture, collapse: bool = True) -> Iterator[tuple[str, str]]:
     """Yield the signs that the picture uses and what they mean."""
-    used = {part.acs for part in picture.parts.values()}
+    used = {node.acs for node, _ in walk(build(picture, collapse))} | {part.acs for part in picture.parts.values()}
     yield "number", "IOMMU group; a colour behind boxes: they share one group; hatched: their groups are undecided"
     yield from ((word, words) for word, words in ACS_WORDS.items() if word in used)
     yield from picture.units.items()
@@ -134,9 +136,11 @@ def _written(lines: Iterable[tuple[str, str]], top: float) -> Iterator[str]:
 # -- one drawing -------------------------------------------------------------------------------------------------
 
 
-def drawing(picture: Picture, drawn: Sheet, *, interactive: bool = False) -> str:
-    """Return groups, edges and boxes; ``interactive`` boxes can be reached by keyboard and have no tooltip."""
-    parts = [*_hulls(picture, drawn), *_edges(drawn)]
+def drawing(picture: Picture, drawn: Sheet, *, interactive: bool = False, goes_on: bool = False) -> str:
+    """Return groups, edges and boxes; ``interactive`` boxes can be reached by keyboard; ``goes_on``: the first root has
+    more children on the next sheet.
+    """
+    parts = [*_hulls(picture, drawn), *_edges(drawn, goes_on)]
     parts += [_box(picture, drawn, number, interactive) for number in range(len(drawn.nodes))]
     return "\n".join(parts)
 
@@ -165,7 +169,7 @@ def _hulls(picture: Picture, drawn: Sheet) -> Iterator[str]:
             if above is not None and above in inside:
                 way = _way(drawn.boxes[above], drawn.boxes[number])
                 shapes.append(f'<path class="link" d="{way}"/>')
-            if beside is not None and beside in inside:
+            if beside is not None and beside in inside and (above not in inside or _near(drawn, beside, number)):
                 shapes.append(_bar(drawn.boxes[beside], drawn.boxes[number]))
         kind = group_class(picture, drawn.nodes[numbers[0]])
         yield f'<g class="hull {kind}" data-group="{escape(key)}">{"".join(shapes)}</g>'
@@ -185,6 +189,10 @@ def _rect(box: Box, radius: float) -> str:
     return f'<rect x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" height="{box.height:g}" rx="{radius:g}"/>'
 
 
+def _near(drawn: Sheet, upper: int, lower: int) -> bool:
+    return drawn.boxes[lower].y - drawn.boxes[upper].bottom <= _GAP
+
+
 def _bar(upper: Box, lower: Box) -> str:
     """Return what joins two siblings: as wide as they are when they touch, else a narrow bar."""
     near = lower.y - upper.bottom <= _GAP
@@ -194,23 +202,35 @@ def _bar(upper: Box, lower: Box) -> str:
 
 def _way(above: Box, below: Box) -> str:
     """Return the path of an edge: out of the parent, down its bus, into the child."""
-    trunk = above.right + _COLUMN_GAP - 14
     if above.y == below.y:
         return f"M{above.right:g} {above.middle:g}H{below.x:g}"
-    return f"M{above.right:g} {above.middle:g}H{trunk:g}V{below.middle:g}H{below.x:g}"
+    return f"M{above.right:g} {above.middle:g}H{_trunk(above):g}V{below.middle:g}H{below.x:g}"
 
 
-def _edges(drawn: Sheet) -> Iterator[str]:
+def _edges(drawn: Sheet, goes_on: bool) -> Iterator[str]:
     labelled: set[int] = set()
     for number, parent in enumerate(drawn.parents):
         if parent is None:
             continue
-        above = drawn.boxes[parent]
-        yield f'<path class="edge" d="{_way(above, drawn.boxes[number])}"/>'
-        words = _edge_words(drawn.nodes[parent], drawn.nodes[number])
+        above, node = drawn.boxes[parent], drawn.nodes[parent]
+        continued = node.words == CONTINUED and not node.parts
+        way = _way_from_above(above, drawn.boxes[number]) if continued else _way(above, drawn.boxes[number])
+        yield f'<path class="edge" d="{way}"/>'
+        words = _edge_words(node, drawn.nodes[number])
         if words and parent not in labelled:
             labelled.add(parent)
-            yield f'<text class="mono faint" x="{above.right + 4:g}" y="{above.middle - 5:g}">{escape(words)}</text>'
+            yield f'<text class="mono faint" x="{above.right + 5:g}" y="{above.y + 11:g}">{escape(words)}</text>'
+    if goes_on and len(drawn.nodes) > 1:
+        yield f'<path class="edge" d="M{_trunk(drawn.boxes[0]):g} {drawn.boxes[0].middle:g}V{drawn.height:g}"/>'
+
+
+def _trunk(above: Box) -> float:
+    return above.right + _COLUMN_GAP - 14
+
+
+def _way_from_above(above: Box, below: Box) -> str:
+    """Return the edge to a child whose parent is on the sheet before."""
+    return f"M{_trunk(above):g} 0V{below.middle:g}H{below.x:g}"
 
 
 def _edge_words(above: Node, below: Node) -> str:
@@ -221,19 +241,16 @@ def _edge_words(above: Node, below: Node) -> str:
 
 def _box(picture: Picture, drawn: Sheet, number: int, interactive: bool) -> str:
     node, box = drawn.nodes[number], drawn.boxes[number]
-    label = escape(f"{node.title} {node.words}" + (f" group {group_words(node)} {node.acs}" if node.parts else ""))
-    bdfs = escape(" ".join(part.bdf for part in node.parts))
-    role = f' role="button" tabindex="-1" data-bdf="{bdfs}" data-group="{escape(" ".join(node.groups))}"'
-    kind = "node" + ("" if node.parts else " bus") + (" run" if len(node.parts) > 1 else "")
+    if not node.parts and node.words == CONTINUED:
+        words = f"{short(picture, node.title)}, {CONTINUED}"
+        return f'<text class="small faint" x="{box.x:g}" y="{box.y + 18:g}">{escape(words)}</text>'
+    kind = "node" + ("" if node.parts else " bus")
+    behind = f'<rect class="behind" x="4" y="4" width="{box.width:g}" height="{box.height:g}" rx="6"/>'
     return "".join(
         [
-            f'<g class="{kind}" transform="translate({box.x:g} {box.y:g})" aria-label="{label}"',
-            role if interactive and node.parts else "",
-            ">",
-            "" if interactive else f"<title>{escape(tooltip(picture, node))}</title>",
-            _rect(Box(4, 4, box.width, box.height), 6).replace("<rect", '<rect class="behind"')
-            if len(node.parts) > 1
-            else "",
+            f'<g class="{kind}" transform="translate({box.x:g} {box.y:g})" {_attributes(node, interactive)}>',
+            f"<title>{escape(tooltip(picture, node))}</title>",
+            behind if len(node.parts) > 1 else "",
             _rect(Box(0, 0, box.width, box.height), 6),
             *_box_texts(picture, node, drawn.units[number], box.width),
             "</g>",
@@ -241,38 +258,45 @@ def _box(picture: Picture, drawn: Sheet, number: int, interactive: bool) -> str:
     )
 
 
+def _attributes(node: Node, interactive: bool) -> str:
+    state = f", group {group_words(node)}, {node.acs or 'no peers'}" if node.parts else ""
+    label = f'aria-label="{escape(f"{node.title} {node.words}{state}")}"'
+    if not (interactive and node.parts):
+        return label
+    bdfs = " ".join(part.bdf for part in node.parts)
+    return f'{label} role="button" tabindex="-1" data-bdf="{bdfs}" data-group="{escape(" ".join(node.groups))}"'
+
+
 def _box_texts(picture: Picture, node: Node, unit: str, width: float) -> Iterator[str]:
     title = short(picture, node.title)
-    yield f'<text class="mono strong" x="9" y="18">{escape(title)}</text>'
+    yield f'<text class="mono strong" x="9" y="19">{escape(title)}</text>'
     right = width - 6
     if node.parts:
         words = _cut(group_words(node), 11)
         kind = group_class(picture, node)
-        wide = words != NO_GROUP or "none"
-        text = "no group" if wide == "none" else words
-        yield _chip(right, 5, text, f"badge {kind}".strip())
+        text = "no group" if words == NO_GROUP else words
+        yield _chip(right, 6, text, f"badge {kind}".strip())
         right -= _chip_width(text) + 5
         if node.acs:
-            yield _chip(right, 5, node.acs, f"acs {acs_class(node.acs)}")
+            yield _chip(right, 6, node.acs, f"acs {acs_class(node.acs)}")
     room = width - 14
     if unit:
-        yield _chip(width - 6, 25, unit, "unit" + (" none" if unit == "no IOMMU" else ""))
+        yield _chip(width - 6, 27, unit, "unit" + (" none" if unit == "no IOMMU" else ""))
         room -= _chip_width(unit) + 5
-    yield f'<text class="small" x="9" y="36">{escape(_cut(_words(node), int(room / _SMALL)))}</text>'
+    yield f'<text class="small" x="9" y="39">{escape(_cut(_words(node), int(room / _SMALL)))}</text>'
 
 
 def _words(node: Node) -> str:
     """Return the second line of a box: without the buses, which stand at the edge."""
-    if len(node.parts) != 1 or not node.children:
-        return node.words
-    return node.words.replace(f" -> {node.parts[0].buses}", "", 1).replace("ids below become", "ids become")
+    words = node.words.replace("ids below become", "ids become")
+    return words.replace(f" -> {node.parts[0].buses}", "", 1) if node.parts and node.children else words
 
 
 def acs_class(word: str) -> str:
     """Return the class for the colour of an isolation word."""
     if word in ("ACS", "quirk", "override"):
         return "yes" if word == "ACS" else "said"
-    return "unknown" if word in ("?", "mixed") else "no"
+    return "no" if word in ("no ACS", "ACS off") else "unknown" if word in ("?", "mixed") else "other"
 
 
 def short(picture: Picture, title: str) -> str:
@@ -281,7 +305,7 @@ def short(picture: Picture, title: str) -> str:
 
 
 def _chip_width(text: str) -> float:
-    return 12 + 7.0 * len(text)
+    return 12 + 7.4 * len(text)
 
 
 def _chip(right: float, top: float, text: str, kind: str) -> str:

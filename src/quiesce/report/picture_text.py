@@ -33,7 +33,7 @@ def _lines(picture: Picture, marks: tuple[str, str, str, str], colour: bool, col
     numbers = max((len(group_words(node)) for _, node, _ in rows), default=0)
     for branch, node, unit in rows:
         yield _line(picture, branch, node, unit, (width, min(numbers, 11)), colour)
-    yield from _legend(picture)
+    yield from _legend(picture, {node.acs for _, node, _ in rows})
 
 
 def _rows(root: Node, marks: tuple[str, str, str, str]) -> Iterator[tuple[str, Node, str]]:
@@ -81,8 +81,7 @@ def _colour_of(picture: Picture, node: Node) -> int | None:
     return picture.groups[keys[0]].colour if len(keys) == 1 and keys[0] != NO_GROUP else None
 
 
-def _legend(picture: Picture) -> Iterator[str]:
-    used = dict.fromkeys(part.acs for part in picture.parts.values() if part.acs)
+def _legend(picture: Picture, used: set[str]) -> Iterator[str]:
     for name, words in picture.units.items():
         yield from _wrapped(name, words)
     for word in ACS_WORDS:

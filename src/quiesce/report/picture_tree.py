@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from math import ceil
 
 from quiesce.report.picture_facts import NO_GROUP, Group, Part, Picture
 from quiesce.snapshot.bdf import Bdf
@@ -13,6 +14,8 @@ _UNCORE = (0x05, 0x08, 0x11, 0x13)
 _LEAST = {"vf": 2, "port": 2, "uncore": 4, "same": 8}
 """How many alike there must be before they are put together."""
 _ROUNDS = 4
+CONTINUED = "continued"
+"""The words of a root whose first children are in another piece."""
 
 
 @dataclass(slots=True)
@@ -189,14 +192,18 @@ def common_unit(root: Node) -> str | None:
 
 
 def split(root: Node, most: int) -> list[Node]:
-    """Cut a tree below its root into several of about ``most`` leaves each, for pages."""
-    pieces = [replace(root, children=[])]
-    size = 0
-    for child in root.children:
-        leaves = sum(1 for node, _ in walk([child]) if not node.children)
-        if size and size + leaves > most:
-            pieces.append(replace(root, words=f"{root.words}, continued", children=[]))
+    """Cut a tree below its root into about equal ones of at most ``most`` leaves, for pages; never inside what hangs
+    below one of its children, and not between neighbours of one group unless that makes a piece twice as long.
+    """
+    leaves = [sum(1 for node, _ in walk([child]) if not node.children) for child in root.children]
+    goal = sum(leaves) / max(ceil(sum(leaves) / most), 1)
+    pieces, size = [replace(root, children=[])], 0
+    for number, child in enumerate(root.children):
+        before = set(root.children[number - 1].groups) - {NO_GROUP} if number else set[str]()
+        wanted = most if before.isdisjoint(child.groups) else 2 * most
+        if size and (size + leaves[number] > wanted or (size >= goal and wanted == most)):
+            pieces.append(replace(root, words=CONTINUED, children=[]))
             size = 0
         pieces[-1].children.append(child)
-        size += leaves
+        size += leaves[number]
     return pieces
