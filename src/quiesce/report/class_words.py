@@ -54,9 +54,11 @@ _BASES = (
 _USB = {0x00: "USB (UHCI)", 0x10: "USB (OHCI)", 0x20: "USB (EHCI)", 0x30: "USB (xHCI)", 0x40: "USB4"}
 
 
-def class_words(code: int) -> str:
-    """Return what a 24-bit class code means, ``class ...`` for one that is not listed."""
-    if code >> 8 == 0x0C03 and code & 0xFF in _USB:
+def class_words(code: int, interface_known: bool = True) -> str:
+    """Return what a 24-bit class code means, ``class ...`` for one that is not listed; the last byte, the programming
+    interface, may be unknown.
+    """
+    if interface_known and code >> 8 == 0x0C03 and code & 0xFF in _USB:
         return _USB[code & 0xFF]
     base = code >> 16
     return _CLASSES.get(code >> 8) or (_BASES[base] if base < len(_BASES) else f"class {code >> 8:04x}")

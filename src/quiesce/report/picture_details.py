@@ -40,7 +40,7 @@ def group_sentence(picture: Picture, key: str) -> str:
         return "none"
     group = picture.groups[key]
     if group.undecided:
-        return f"{key}, undecided: {group.why}"
+        return f"{key}, undecided: {group.why_in_short()}"
     return f"{key}, alone" if len(group.members) == 1 else f"{key}, {len(group.members)} functions"
 
 

@@ -41,6 +41,18 @@ _TYPES = {
     r.PCI_EXP_TYPE_RC_EC: ("bridge", "event collector"),
 }
 NO_GROUP = "-"
+_SHORTER = (
+    ("Advanced Micro Devices, Inc. [AMD/ATI]", "AMD/ATI"),
+    ("Advanced Micro Devices, Inc. [AMD]", "AMD"),
+    ("Realtek Semiconductor Co., Ltd.", "Realtek"),
+    *((f"{name} Corporation", name) for name in ("Intel", "NVIDIA", "Renesas Technology")),
+    ("Broadcom Inc. and subsidiaries", "Broadcom"),
+    ("Samsung Electronics Co Ltd", "Samsung"),
+    ("Mellanox Technologies", "Mellanox"),
+    ("ASMedia Technology Inc.", "ASMedia"),
+    ("ASPEED Technology, Inc.", "ASPEED"),
+)
+"""How makers are called in little room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,11 @@ class Group:
     """Number of its colour; None for a function alone in its group."""
     why: str = ""
     """What is not known; empty when it is decided."""
+
+    def why_in_short(self, most: int = 5) -> str:
+        """What is not known, with the first reasons only."""
+        reasons = self.why.split("; ")
+        return "; ".join(reasons[: most + 1]) + (f"; and {len(reasons) - most - 1} more" if reasons[most + 1 :] else "")
 
     @property
     def undecided(self) -> bool:
@@ -220,10 +237,10 @@ def _part(
         bdf=fn.path,
         parent=parent,
         kind=_kind(fn, isolation.types),
-        what=class_words(fn.class_code),
+        what=class_words(fn.class_code, fn.knows.known(r.PCI_CLASS_PROG, 1)),
         class_code=fn.class_code,
         ids=_ids(fn),
-        name=printable(attributes.get("name", "")),
+        name=_shorter(printable(attributes.get("name", ""))),
         driver=printable(attributes.get("driver", "")),
         group=group,
         unit=_unit(m, fn, units),
@@ -236,6 +253,10 @@ def _part(
         takes_over=str(isolation.takes_over) if isolation.takes_over else "",
         misplaced=fn in m.unplaced_set and parent is None,
     )
+
+
+def _shorter(name: str) -> str:
+    return next((short + name[len(long) :] for long, short in _SHORTER if name.startswith(long)), name)
 
 
 def _short_ids(ids: Iterable[str], most: int = 8) -> list[str]:

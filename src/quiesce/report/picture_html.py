@@ -55,7 +55,7 @@ def _sheet(picture: Picture, root: Node, goes_on: bool) -> str:
 
 def _legend(picture: Picture, collapse: bool) -> Iterator[str]:
     yield "<section><h2>Signs</h2><dl>"
-    for term, words in legend(picture, collapse):
+    for term, words in legend(picture, collapse, full=True):
         yield f'<dt class="{acs_class(term)}">{escape(term)}</dt><dd>{escape(words)}</dd>'
     yield "</dl></section>"
 

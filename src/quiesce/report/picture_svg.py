@@ -105,22 +105,22 @@ def style() -> str:
 
 def _text_lines(picture: Picture, collapse: bool, width: int) -> Iterator[tuple[str, str]]:
     """Yield the lines below a drawing, each with its class."""
-    for term, words in legend(picture, collapse):
+    for term, words in legend(picture, collapse, full=False):
         for number, line in enumerate(textwrap.wrap(words, max(width - 16, 40))):
             yield "small", f"{term if not number else '':\u00a0<12}{line}"
     for note in picture.notes:
         yield from (("small faint", line) for line in textwrap.wrap(f"note: {note}", max(width, 40)))
 
 
-def legend(picture: Picture, collapse: bool = True) -> Iterator[tuple[str, str]]:
-    """Yield the signs that the picture uses and what they mean."""
+def legend(picture: Picture, collapse: bool, *, full: bool) -> Iterator[tuple[str, str]]:
+    """Yield the signs that the picture uses and what they mean; ``full``: every reason for what is undecided."""
     used = {node.acs for node, _ in walk(build(picture, collapse))} | {part.acs for part in picture.parts.values()}
     yield "number", "IOMMU group; a colour behind boxes: they share one group; hatched: their groups are undecided"
     yield from ((word, words) for word, words in ACS_WORDS.items() if word in used)
     yield from picture.units.items()
     for key, group in picture.groups.items():
         if group.undecided:
-            yield key, f"{len(group.members)} functions: {group.why}"
+            yield key, f"{len(group.members)} functions: {group.why if full else group.why_in_short()}"
 
 
 def _written(lines: Iterable[tuple[str, str]], top: float) -> Iterator[str]:

@@ -89,7 +89,7 @@ def _legend(picture: Picture, used: set[str]) -> Iterator[str]:
             yield from _wrapped(word, ACS_WORDS[word])
     for key, group in picture.groups.items():
         if group.undecided:
-            yield from _wrapped(key, f"{len(group.members)} functions from {group.members[0]}: {group.why}")
+            yield from _wrapped(key, f"{len(group.members)} functions from {group.members[0]}: {group.why_in_short()}")
     for note in picture.notes:
         yield from textwrap.wrap(f"note: {note}", WIDTH, subsequent_indent="      ")
 

@@ -153,6 +153,8 @@ def _alike(part: Part, leaves: set[str]) -> Hashable:
     if part.virtual:
         return "vf", part.unit, part.driver
     if part.bridge:
+        if part.buses == "?":
+            return part.bdf
         return "port", part.kind, part.acs, part.unit, part.takes_over != ""
     if part.class_code >> 16 in _UNCORE and part.class_code >> 8 != 0x0806:
         return "uncore", part.unit, part.group == NO_GROUP
