@@ -9,28 +9,33 @@ from importlib.resources import files
 
 from quiesce.report.picture_details import facts
 from quiesce.report.picture_facts import Picture
-from quiesce.report.picture_svg import HATCH, acs_class, drawing, legend, sheet, style
+from quiesce.report.picture_svg import HATCH, Sheet, acs_class, drawing, legend, sheet, style
 from quiesce.report.picture_text import text
-from quiesce.report.picture_tree import Node, build, split
+from quiesce.report.picture_tree import build, split
 
 PAGE_ROWS = 16
 """So many rows of boxes are kept together when the page is printed."""
+PORTRAIT = 1000
+"""A wider drawing is printed across."""
 
 
 def page(picture: Picture, collapse: bool = True) -> str:
     """Return the whole page."""
     title = escape(f"{picture.name}  {picture.kernel}")
     pieces = [split(root, PAGE_ROWS) for root in build(picture, collapse)]
+    sheets = [(sheet([root]), root is not roots[-1]) for roots in pieces for root in roots]
+    width = max((drawn.width for drawn, _ in sheets), default=0)
+    paper = "@page { size: landscape; }" if width > PORTRAIT else ""
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width">',
-            f"<title>{title}</title>\n<style>{style()}{_resource('picture_page.css')}</style>\n</head>\n<body>",
+            f"<title>{title}</title>\n<style>{style()}{_resource('picture_page.css')}{paper}</style>\n</head>\n<body>",
             f"<header><h1>{escape(picture.name)}</h1>",
             f"<p>Linux {escape(picture.kernel)}, IOMMU {escape(picture.iommu)}: {escape(picture.counts)}</p></header>",
             f'<svg width="0" height="0" aria-hidden="true">{HATCH}</svg>',
             '<main><div id="sheets">',
-            *(_sheet(picture, root, root is not roots[-1]) for roots in pieces for root in roots),
+            *(_sheet(picture, drawn, width, goes_on) for drawn, goes_on in sheets),
             '</div><aside id="details" aria-live="polite"><p>Point at a function, or walk with Tab and the arrow keys.',
             "Enter or a click keeps it.</p></aside></main>",
             *_legend(picture, collapse),
@@ -46,16 +51,16 @@ def _resource(name: str) -> str:
     return files("quiesce.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _sheet(picture: Picture, root: Node, goes_on: bool) -> str:
-    drawn = sheet([root])
-    size = f'width="{drawn.width:g}" height="{drawn.height:g}" viewBox="0 0 {drawn.width:g} {drawn.height:g}"'
+def _sheet(picture: Picture, drawn: Sheet, width: float, goes_on: bool) -> str:
+    """Return one drawing; all of a page have the same width, so that print makes them smaller by the same factor."""
+    size = f'width="{width:g}" height="{drawn.height:g}" viewBox="0 0 {width:g} {drawn.height:g}"'
     inside = drawing(picture, drawn, interactive=True, goes_on=goes_on)
     return f'<svg class="sheet" {size} role="group">{inside}</svg>'
 
 
 def _legend(picture: Picture, collapse: bool) -> Iterator[str]:
     yield "<section><h2>Signs</h2><dl>"
-    for term, words in legend(picture, collapse, full=True):
+    for term, words in legend(picture, collapse):
         yield f'<dt class="{acs_class(term)}">{escape(term)}</dt><dd>{escape(words)}</dd>'
     yield "</dl></section>"
 

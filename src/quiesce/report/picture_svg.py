@@ -11,14 +11,14 @@ from importlib.resources import files
 from quiesce.report.picture_details import tooltip
 from quiesce.report.picture_facts import ACS_WORDS, NO_GROUP, Picture
 from quiesce.report.picture_layout import Box, tidy
-from quiesce.report.picture_tree import CONTINUED, Node, build, common_unit, group_words, walk
+from quiesce.report.picture_tree import CONTINUED, ROOT_BUS, Node, build, common_unit, group_words, walk
 
 BOX, ROOT, HEIGHT = 260, 112, 48
 _GAP, _COLUMN_GAP, _PAD, _MARGIN = 14, 60, 5, 14
 _EDGE = _GAP // 2
 """Room above and below a sheet, so that two sheets below each other look like one."""
-_SMALL, _MONO = 6.5, 7.9
-"""Widths of a letter of the small and of the address font, rounded up."""
+_SMALL = 6.9
+"""Width of a letter of the small font: a generous one, as fonts differ."""
 COLOURS = 10
 HATCH = (
     '<defs><pattern id="hatch" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
@@ -105,22 +105,22 @@ def style() -> str:
 
 def _text_lines(picture: Picture, collapse: bool, width: int) -> Iterator[tuple[str, str]]:
     """Yield the lines below a drawing, each with its class."""
-    for term, words in legend(picture, collapse, full=False):
+    for term, words in legend(picture, collapse):
         for number, line in enumerate(textwrap.wrap(words, max(width - 16, 40))):
             yield "small", f"{term if not number else '':\u00a0<12}{line}"
     for note in picture.notes:
         yield from (("small faint", line) for line in textwrap.wrap(f"note: {note}", max(width, 40)))
 
 
-def legend(picture: Picture, collapse: bool, *, full: bool) -> Iterator[tuple[str, str]]:
-    """Yield the signs that the picture uses and what they mean; ``full``: every reason for what is undecided."""
+def legend(picture: Picture, collapse: bool = True) -> Iterator[tuple[str, str]]:
+    """Yield the signs that the picture uses and what they mean."""
     used = {node.acs for node, _ in walk(build(picture, collapse))} | {part.acs for part in picture.parts.values()}
     yield "number", "IOMMU group; a colour behind boxes: they share one group; hatched: their groups are undecided"
     yield from ((word, words) for word, words in ACS_WORDS.items() if word in used)
     yield from picture.units.items()
     for key, group in picture.groups.items():
         if group.undecided:
-            yield key, f"{len(group.members)} functions: {group.why if full else group.why_in_short()}"
+            yield key, f"{len(group.members)} functions: {group.why_in_short()}"
 
 
 def _written(lines: Iterable[tuple[str, str]], top: float) -> Iterator[str]:
@@ -268,22 +268,31 @@ def _attributes(node: Node, interactive: bool) -> str:
 
 
 def _box_texts(picture: Picture, node: Node, unit: str, width: float) -> Iterator[str]:
-    title = short(picture, node.title)
-    yield f'<text class="mono strong" x="9" y="19">{escape(title)}</text>'
-    right = width - 6
-    if node.parts:
-        words = _cut(group_words(node), 11)
-        kind = group_class(picture, node)
-        text = "no group" if words == NO_GROUP else words
-        yield _chip(right, 6, text, f"badge {kind}".strip())
-        right -= _chip_width(text) + 5
-        if node.acs:
-            yield _chip(right, 6, node.acs, f"acs {acs_class(node.acs)}")
+    if not node.parts:
+        yield from _root_texts(picture, node, unit, width)
+        return
+    yield f'<text class="mono strong" x="9" y="19">{escape(short(picture, node.title))}</text>'
+    words = _cut(group_words(node), 11)
+    group = "no group" if words == NO_GROUP else words
+    yield _chip(width - 6, 6, group, f"badge {group_class(picture, node)}".strip())
+    if node.acs:
+        yield _chip(width - 11 - _chip_width(group), 6, node.acs, f"acs {acs_class(node.acs)}")
     room = width - 14
     if unit:
         yield _chip(width - 6, 27, unit, "unit" + (" none" if unit == "no IOMMU" else ""))
         room -= _chip_width(unit) + 5
     yield f'<text class="small" x="9" y="39">{escape(_cut(_words(node), int(room / _SMALL)))}</text>'
+
+
+def _root_texts(picture: Picture, node: Node, unit: str, width: float) -> Iterator[str]:
+    name = short(picture, node.title)
+    known = node.words == ROOT_BUS
+    title = f"root bus {name}" if known and len(name) == 2 else f"bus {name}"
+    yield f'<text class="mono strong" x="9" y="19">{escape(title)}</text>'
+    if not known:
+        yield '<text class="small" x="9" y="39">place unknown</text>'
+    elif unit:
+        yield _chip(width - 6, 27, unit, "unit")
 
 
 def _words(node: Node) -> str:

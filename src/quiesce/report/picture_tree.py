@@ -14,8 +14,8 @@ _UNCORE = (0x05, 0x08, 0x11, 0x13)
 _LEAST = {"vf": 2, "port": 2, "uncore": 4, "same": 8}
 """How many alike there must be before they are put together."""
 _ROUNDS = 4
-CONTINUED = "continued"
-"""The words of a root whose first children are in another piece."""
+ROOT_BUS, CONTINUED = "root bus", "continued"
+"""The words of a root, and of one whose first children are in another piece."""
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ def build(picture: Picture, collapse: bool = True) -> list[Node]:
         children.setdefault(part.parent, []).append(part)
     roots = []
     for (bus, misplaced), parts in groupby(children.get(None, []), key=lambda part: (part.bdf[:-5], part.misplaced)):
-        words = "it is not known behind which bridge" if misplaced else "root bus"
+        words = "it is not known behind which bridge" if misplaced else ROOT_BUS
         roots.append(Node((), bus, words))
         _fill(roots[-1], list(parts), children, picture.groups, collapse)
     return roots
