@@ -297,7 +297,7 @@ def _root_texts(picture: Picture, node: Node, unit: str, width: float) -> Iterat
 
 def _words(node: Node) -> str:
     """Return the second line of a box: without the buses, which stand at the edge."""
-    words = node.words.replace("ids below become", "ids become")
+    words = node.words.replace("ids below become", "ids as")
     return words.replace(f" -> {node.parts[0].buses}", "", 1) if node.parts and node.children else words
 
 
