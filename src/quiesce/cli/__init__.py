@@ -17,6 +17,7 @@ COMMANDS = {
     "groups": "the IOMMU groups that a kernel forms on a real machine, or all that are still possible",
     "agree": "how far predictions agree with what real kernels did, over a folder of real data",
     "show-machine": "a machine as it was read: functions, bridges, IOMMUs, decoded registers",
+    "draw": "draw a machine with groups, IOMMUs and ACS: text, or one SVG or HTML file",
     "cases": "list the shipped cases, or print one",
     "rules": "list the rules, or explain one",
     "changes": "list the differences between kernels that quiesce knows",
