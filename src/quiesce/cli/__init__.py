@@ -15,6 +15,7 @@ COMMANDS = {
     "confirm": "live the same lives on real kernels in QEMU, and say where the model parts from them",
     "residue": "what a driver leaves behind on a device, and which other drivers trip over it",
     "groups": "the IOMMU groups that a kernel forms on a real machine, or all that are still possible",
+    "why": "why functions share an IOMMU group, are apart, alone or without one: why A [B] [SOURCE...]",
     "agree": "how far predictions agree with what real kernels did, over a folder of real data",
     "machine": "show a machine as quiesce understands it",
     "cases": "list the shipped cases, or print one",
@@ -62,5 +63,5 @@ def main(argv: list[str] | None = None) -> int:
 def _guarded(name: str, words: list[str]) -> int:
     from quiesce.cli.common import run_command
 
-    module = import_module(f"quiesce.cli.{name}")
+    module = import_module(f"quiesce.cli.{name.replace('-', '_')}")
     return run_command(name, module, words)
