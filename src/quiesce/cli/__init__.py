@@ -16,6 +16,8 @@ COMMANDS = {
     "residue": "what a driver leaves behind on a device, and which other drivers trip over it",
     "groups": "the IOMMU groups that a kernel forms on a real machine, or all that are still possible",
     "why": "why functions share an IOMMU group, are apart, alone or without one: why A [B] [SOURCE...]",
+    "cut": "the smallest changes that would free a function from its IOMMU group: cut A [SOURCE...]",
+    "what-if": "groups before and after a move, a removal, other ACS bits, parameters or another kernel",
     "agree": "how far predictions agree with what real kernels did, over a folder of real data",
     "machine": "show a machine as quiesce understands it",
     "cases": "list the shipped cases, or print one",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from quiesce.groups.coverage import BY_DRIVER, meets_iommu
+from quiesce.groups.kernel import LightKernel
 from quiesce.groups.machine import LightFunction, LightMachine
 from quiesce.groups.step import Step
+from quiesce.kernel import changes
 from quiesce.kernel.parameters import Parameters
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
@@ -13,22 +16,31 @@ from quiesce.machine.iommu import unit_number
 from quiesce.machine.requester import volume_manager
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import MachineDescription
-from quiesce.snapshot.dmar import Drhd, Scope, scope_covers
+from quiesce.snapshot.dmar import Cover
 from quiesce.snapshot.ivrs import IvhdEntry, IvrsUnit
 
 _SHOWN = 6
 
 
-def coverage(m: LightMachine, fn: LightFunction) -> Step:
+def coverage(k: LightKernel, m: LightMachine, fn: LightFunction) -> Step:
     """Say which unit covers a function, or why none does."""
     number = unit_number(m, fn)
+    if m.iommu in BY_DRIVER:
+        return _by_driver(k, m, fn)
     if m.iommu == "amd":
         fact, evidence = _amd(m, fn, number)
-    elif m.iommu == "intel":
-        fact, evidence = _intel(m, fn, number)
     else:
-        fact, evidence = ("is behind the IOMMU" if number >= 0 else "is behind no IOMMU"), f"IOMMU: {m.iommu}"
+        fact, evidence = _intel(m, fn, number)
     return Step("covered" if number >= 0 else "uncovered", fn.path, fn.path, fact, evidence)
+
+
+def _by_driver(k: LightKernel, m: LightMachine, fn: LightFunction) -> Step:
+    evidence = f"IOMMU: {m.iommu}"
+    if not meets_iommu(k, m, fn):
+        fact = "has no driver: this kernel asks firmware for the IOMMU of a function when a driver binds"
+        change = changes.IOMMU_PROBE_IN_CORE
+        return Step("uncovered", fn.path, fn.path, fact, evidence, change.id, change.since or "")
+    return Step("covered", fn.path, fn.path, "is taken to be behind the IOMMU", evidence)
 
 
 def _amd(m: LightMachine, fn: LightFunction, number: int) -> tuple[str, str]:
@@ -41,7 +53,7 @@ def _amd(m: LightMachine, fn: LightFunction, number: int) -> tuple[str, str]:
     if number < 0:
         return "is outside every entry of the IVRS table: its DMA is not translated", _ranges(m, fn.bdf.segment)
     unit = m.ivrs.units[number]
-    entry = next(entry for entry in unit.entries if _names(entry, fn.bdf.requester_id))
+    entry = next(entry for entry in reversed(unit.entries) if _names(entry, fn.bdf.requester_id))
     return f"is behind the IOMMU {unit.bdf.short}", f"IVRS, IVHD {number} at {unit.base:#x}: {_entry(entry)}"
 
 
@@ -70,23 +82,18 @@ def _intel(m: LightMachine, fn: LightFunction, number: int) -> tuple[str, str]:
         names = ", ".join(f"{unit.base:#x}" for unit in m.dmar.units if unit.segment == fn.bdf.segment)
         scope = f"DRHDs of segment {fn.bdf.segment:04x}: {names or 'none'}"
         return "is in the scope of no VT-d unit, and none of its segment takes the rest", scope
-    unit = m.dmar.units[number]
     manager: LightFunction | None = volume_manager(m, fn)
     first = manager or fn.physfn or fn
-    path = (first.bdf, *(bridge.bdf for bridge in topology.chain(first)))
-    return f"is behind VT-d unit {number} at {unit.base:#x}", f"DMAR, DRHD {number}: {_scope(m, unit, path)}"
+    cover = m.dmar.cover_of((first.bdf, *(bridge.bdf for bridge in topology.chain(first))))
+    assert cover is not None
+    return f"is behind VT-d unit {number} at {cover.unit.base:#x}", f"DMAR, DRHD {number}: {_scope(cover)}"
 
 
-def _scope(m: LightMachine, unit: Drhd, path: tuple[Bdf, ...]) -> str:
-    def secondary(bdf: Bdf) -> int | None:
-        fn = m.functions.get(str(bdf))
-        return topology.bus_range(fn).start if fn is not None and fn.is_bridge else None
-
-    scope: Scope | None = next((one for one in unit.scopes if scope_covers(one, unit.segment, path, secondary)), None)
-    if scope is None:
+def _scope(cover: Cover) -> str:
+    if cover.scope is None:
         return "INCLUDE_PCI_ALL: what no other unit names"
-    steps = "/".join(f"{device:02x}.{function}" for device, function in scope.path)
-    return f"{scope.kind} scope, start bus {scope.bus:02x}, path {steps}"
+    steps = "/".join(f"{device:02x}.{function}" for device, function in cover.scope.path)
+    return f"{cover.scope.kind} scope, start bus {cover.scope.bus:02x}, path {steps}"
 
 
 def no_iommu(description: MachineDescription, parameters: Parameters, iommu: str | None) -> Iterator[Step]:

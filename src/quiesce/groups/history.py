@@ -20,14 +20,39 @@ _AREAS = ("PCI core", "PCI core ACS", "PCI quirks", "iommu", "iommu/amd", "iommu
 State = frozenset[object]
 
 
-def timeline(m: LightMachine, conditions: Conditions, names: Sequence[str]) -> tuple[Step, ...]:
+def timeline(m: LightMachine, conditions: Conditions, names: Sequence[str]) -> tuple[tuple[Step, ...], str]:
     """Return one step for every release at which the answer turned, then for every single change that would turn it
-    now. Empty when nothing does, or when too much is open to tell.
+    now; and what had to be supposed for that, where the snapshot leaves too much open. No steps when nothing turns it.
     """
-    now = state(m, conditions, names)
+    now, supposed = state(m, conditions, names), ""
+    if now is None or len(now) > 1:
+        m, supposed = conditions.machine(m.description), _SUPPOSED
+        suppose(m)
+        now = state(m, conditions, names)
     if now is None:
-        return ()
-    return (*_releases(m, conditions, names), *_single(m, conditions, names, now))
+        return (), ""
+    return (*_releases(m, conditions, names), *_single(m, conditions, names, now)), supposed
+
+
+_SUPPOSED = (
+    "since and change suppose what the source leaves open: PCIe without ACS, buses behind bridges in their order"
+)
+
+
+def suppose(m: LightMachine) -> None:
+    """Settle everything that a snapshot leaves open, in the way that real machines are most often."""
+    for fn in m.functions.values():
+        if fn.open:
+            fn.options = (next((item for item in fn.options if item.pcie_type is not None), fn.options[0]),)
+    rest = {segment: list(places) for segment, places in m.places.items()}
+    for bus in sorted({fn.bdf[:2] for fn in m.unplaced}):
+        above = next((bridge for bridge in rest.get(bus[0], ()) if bridge.bdf.bus < bus[1]), None)
+        if above is None:
+            continue
+        rest[bus[0]].remove(above)
+        for fn in m.unplaced:
+            fn.upstream = above if fn.bdf[:2] == bus else fn.upstream
+    m.places, m.unplaced, m.unplaced_set = {}, (), frozenset()
 
 
 def state(m: LightMachine, conditions: Conditions, names: Sequence[str]) -> State | None:

@@ -46,6 +46,8 @@ def _search(k: TracingKernel, dev: LightDevice) -> Iterator[Step]:
         if rule == "alias" and holder is via:
             yield _joins(k, dev, via, f"requests of {dev.bdf} arrive under an id of {via.bdf}")
             return
+        if holder is not dev:
+            yield Step("ungrouped", dev.bdf, holder.bdf, "has no group")
     yield from _climb(k, dev, holder, base)
     if rule == "path":
         yield _joins(k, dev, via, "what is below it cannot be told apart from it")
@@ -98,12 +100,12 @@ def _own_aliases(k: TracingKernel, dev: LightDevice) -> Iterator[Step]:
 def ivrs_entry(k: LightKernel, bdf: Bdf) -> str:
     """Return the IVRS entry that gives an id an alias."""
     ivrs = k.machine.ivrs
-    for unit in () if ivrs is None else ivrs.units:
-        for entry in unit.entries if unit.segment == bdf.segment else ():
-            if entry.alias is not None and entry.first <= bdf.requester_id <= entry.last:
-                first, last, alias = (Bdf.from_devid(at).short for at in (entry.first, entry.last, entry.alias))
-                return f"IVRS {entry.kind} entry {first}-{last} -> {alias} of the IVHD for {unit.bdf.short}"
-    return "no IVRS entry"
+    found = None if ivrs is None else ivrs.alias_entry(bdf.requester_id, bdf.segment)
+    if found is None:
+        return "no IVRS entry"
+    unit, entry = found
+    first, last, alias = (Bdf.from_devid(at).short for at in (entry.first, entry.last, entry.alias or 0))
+    return f"IVRS {entry.kind} entry {first}-{last} -> {alias} of the IVHD for {unit.bdf.short}"
 
 
 def _bridge_step(k: LightKernel, dev: LightDevice, bridge: LightDevice, alias: Bdf) -> Step:

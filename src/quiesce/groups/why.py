@@ -31,6 +31,7 @@ class Answer:
     other: tuple[str, ...]
     """The group of the second one; the same when they are together."""
     steps: tuple[Step, ...]
+    """Whether each unit covers them; then the search for the group of each, up to where they meet or to its founder."""
     assumed: tuple[str, ...] = ()
     """What was taken for granted in one way to it."""
 
@@ -93,7 +94,10 @@ def explain(
     if found.verdict == "apart":
         answer = replace(found.answers[0], steps=mark_decisive(description, conditions, names, found.answers[0].steps))
         found = replace(found, answers=(answer,))
-    return replace(found, history=timeline(m, conditions, names)) if history else found
+    if not history:
+        return found
+    turns, supposed = timeline(m, conditions, names)
+    return replace(found, history=turns, notes=(supposed,) if supposed and turns else ())
 
 
 # -- answers -----------------------------------------------------------------------------------------------------
@@ -118,7 +122,7 @@ def every_answer(
     for _ in range(most):
         k = TracingKernel(m, conditions.kernel, conditions.parameters)
         boot(m, k, unit, conditions.order, choices)
-        answer = _answer(m, k, names, reasons, assumed(unit))
+        answer = _answer(m, k, names, reasons, (*assumed(unit), *_placed(choices)))
         key = (answer.verdict, answer.group) if len(names) == 1 else answer.verdict
         found.answers.setdefault(key, answer)
         asked.update(dict.fromkeys(key for key, _ in choices.asked))
@@ -127,7 +131,18 @@ def every_answer(
             break
     if len(found.answers) > 1:
         found.asked = dict.fromkeys(question(m, key) for key in asked)
+        common = set.intersection(*(set(answer.assumed) for answer in found.answers.values()))
+        for kind, one in tuple(found.answers.items()):
+            taken = tuple(words for words in one.assumed if words not in common)
+            found.answers[kind] = replace(one, assumed=taken)
     return found
+
+
+def _placed(choices: Choices) -> Iterator[str]:
+    """Say what a run took for granted besides what functions are: the order in which they come."""
+    for (key, _), picked in zip(choices.asked, choices.script, strict=False):
+        if isinstance(key, tuple) and key[0] == "order":
+            yield f"{key[1]} meets the IOMMU {'after' if picked else 'before'} what is below it"
 
 
 def _unit_of(m: LightMachine, names: Sequence[str]) -> tuple[LightFunction, ...]:
@@ -144,7 +159,7 @@ def _answer(m: LightMachine, k: TracingKernel, names: Sequence[str], reasons: bo
         verdict = "no group" if not all(groups) else "together" if groups[0] == groups[1] else "apart"
     steps: tuple[Step, ...] = ()
     if reasons:
-        covered = [coverage(m, m.functions[name]) for name in names]
+        covered = [coverage(k, m, m.functions[name]) for name in names]
         steps = (*covered, *_settled(k, _reasons(k, names, verdict)))
     return Answer(verdict, groups[0], groups[-1], steps, taken)
 
