@@ -57,6 +57,8 @@ def _slot_of(
         raise BadInput("command line", place, "a card behind a port; this one is part of the root complex")
     if target.path in card or source is target:
         raise BadInput("command line", target.path, f"another port than that of {place}, and none of its own")
+    if top.path in behind(m, target):
+        raise BadInput("command line", target.path, f"a port that does not lead to {place} already")
     if not is_slot(source):
         raise BadInput("command line", place, f"a card in a slot of PCI Express; {source.path} is no port")
     return source
