@@ -10,9 +10,11 @@ from quiesce.kernel.kernelset import NEWEST, KernelSet, UnknownKernel, kernel
 from quiesce.snapshot.errors import BadInput
 
 if TYPE_CHECKING:
+    from quiesce.groups.conditions import Conditions
     from quiesce.groups.predict import Prediction
     from quiesce.snapshot.description import MachineDescription
 
+ADDRESS = re.compile(r"(?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{1,2}:[0-9a-fA-F]{1,2}\.[0-7]")
 _RELEASE = re.compile(r"v?([0-9]+\.[0-9]+)")
 
 
@@ -20,6 +22,24 @@ def add_source_argument(parser: argparse.ArgumentParser) -> None:
     """Add SOURCE."""
     text = "a file, a folder or archive of one machine, - (default: the live machine)"
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help=text)
+
+
+def add_words_argument(parser: argparse.ArgumentParser, functions: str) -> None:
+    """Add words of which those that look like a PCI address are functions, all others sources."""
+    text = f"{functions}, such as 01:00.0; every other word is a source as for quiesce groups (default: live machine)"
+    parser.add_argument("words", metavar="WORD", nargs="+", help=text)
+
+
+def functions_and_sources(words: list[str], most: int) -> tuple[list[str], list[str]]:
+    """Take words apart; raises BadInput when there are not one to ``most`` functions among them.
+
+    A file whose name looks like an address is named with a folder before it (``./01:00.0``).
+    """
+    functions = [word for word in words if ADDRESS.fullmatch(word)]
+    if not 1 <= len(functions) <= most:
+        wanted = "one function" if most == 1 else f"one to {most} functions"
+        raise BadInput("command line", " ".join(functions), f"{wanted}, given by address such as 01:00.0")
+    return functions, [word for word in words if not ADDRESS.fullmatch(word)]
 
 
 def add_prediction_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,11 +87,26 @@ def _own_kernel(description: MachineDescription) -> KernelSet:
         return kernel(NEWEST)
 
 
-def prediction(args: argparse.Namespace, description: MachineDescription) -> Prediction:
-    """Predict the groups under the arguments' conditions."""
-    from quiesce.groups.predict import predict
+def conditions(args: argparse.Namespace, description: MachineDescription) -> Conditions:
+    """Return the conditions that the arguments name; raises BadInput."""
+    from quiesce.groups.conditions import Conditions
     from quiesce.kernel.parameters import parse_parameters
 
     parameters = parse_parameters([word for text in args.parameter for word in text.split()])
-    order = [item for item in args.order.split(",") if item]
-    return predict(description, kernel_set(args, description), parameters, args.iommu, order)
+    order = tuple(full_address(item) for item in args.order.split(",") if item)
+    return Conditions(kernel_set(args, description), parameters, args.iommu, order)
+
+
+def full_address(text: str) -> str:
+    """Return an address with its segment; raises BadInput."""
+    from quiesce.snapshot.bdf import Bdf
+
+    try:
+        return str(Bdf.parse(text))
+    except ValueError:
+        raise BadInput("command line", text, "an address such as 01:00.0") from None
+
+
+def prediction(args: argparse.Namespace, description: MachineDescription) -> Prediction:
+    """Predict the groups under the arguments' conditions."""
+    return conditions(args, description).predict(description)

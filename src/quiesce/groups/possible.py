@@ -92,12 +92,21 @@ def every_outcome(
         if not choices.next():
             complete = True
             break
-    return _summary(list(runs.values()), [_question(m, key) for key in asked], complete)
+    return _summary(list(runs.values()), [question(m, key) for key in asked], complete)
 
 
 def _boot(
     m: LightMachine, k: LightKernel, unit: Sequence[LightFunction], order: Sequence[str], choices: Choices
 ) -> _Run:
+    boot(m, k, unit, order, choices)
+    devices = [k.devices[fn.bdf] for fn in sorted(unit, key=lambda fn: fn.bdf)]
+    return _Run(_partition(devices), _alone(devices), assumed(unit), tuple(k.messages))
+
+
+def boot(
+    m: LightMachine, k: LightKernel, unit: Sequence[LightFunction], order: Sequence[str], choices: Choices
+) -> None:
+    """Let a kernel find the devices of a unit and form their groups, with what is open as ``choices`` says."""
     for fn in unit:
         _reset(fn, k, choices)
     _place(m, unit, choices)
@@ -106,9 +115,11 @@ def _boot(
             k.decided_coverage[fn.bdf] = bool(choices.pick(("covered", fn.bdf), 2))
     k.enumerate(unit)
     k.form_groups(_probe_order(k, unit, order, choices))
-    devices = [k.devices[fn.bdf] for fn in sorted(unit, key=lambda fn: fn.bdf)]
-    assumed = tuple(f"{fn.bdf.short} is {fn.chosen.assumed}" for fn in unit if fn.open and fn.chosen is not None)
-    return _Run(_partition(devices), _alone(devices), assumed, tuple(k.messages))
+
+
+def assumed(unit: Sequence[LightFunction]) -> tuple[str, ...]:
+    """Return what the last boot took for granted about functions that the snapshot leaves open, in words."""
+    return tuple(f"{fn.bdf.short} is {fn.chosen.assumed}" for fn in unit if fn.open and fn.chosen is not None)
 
 
 def _reset(fn: LightFunction, k: LightKernel, choices: Choices) -> None:
@@ -220,7 +231,7 @@ def _summary(runs: Sequence[_Run], asked: Sequence[str], complete: bool) -> Outc
     )
 
 
-def _question(m: LightMachine, key: Hashable) -> str:
+def question(m: LightMachine, key: Hashable) -> str:
     """Say in words what a key of ``Choices`` asks."""
     if not isinstance(key, Bdf):
         assert isinstance(key, tuple)
