@@ -16,6 +16,7 @@ COMMANDS = {
     "residue": "what a driver leaves behind on a device, and which other drivers trip over it",
     "groups": "the IOMMU groups that a kernel forms on a real machine, or all that are still possible",
     "agree": "how far predictions agree with what real kernels did, over a folder of real data",
+    "plan": "hand a device of a real machine to a guest and take it back: steps, conditions, what goes wrong",
     "machine": "show a machine as quiesce understands it",
     "cases": "list the shipped cases, or print one",
     "rules": "list the rules, or explain one",
