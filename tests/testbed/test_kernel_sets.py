@@ -133,7 +133,7 @@ def test_a_point_release_has_what_its_series_had_taken_by_then(
 
 def test_the_model_knows_what_came_with_v7_1_and_v7_2() -> None:
     newest = {tag: [change.id for change in added] for tag, added in releases()[-2:]}
-    assert newest == {"v7.1-rc1": ["10a4206a2401"], "v7.2-rc1": ["d462c8e89e84"]}
+    assert newest == {"v7.1-rc1": ["10a4206a2401"], "v7.2-rc1": ["d462c8e89e84", "no-flr-amd-npu"]}
 
 
 # -- switches ------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def run_command(name: str, module: ModuleType, words: list[str]) -> int:
     """Parse the arguments of a command and run it; bad input becomes one line and status 2."""
     parser = _Parser(prog=f"quiesce {name}", description=COMMANDS[name])
     module.add_arguments(parser)
-    args = parser.parse_args(words)
+    args = parser.parse(words)
     try:
         return int(module.main(args))
     except BadInput as error:
@@ -41,6 +41,10 @@ def run_command(name: str, module: ModuleType, words: list[str]) -> int:
 
 class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with the arguments, as with every other input."""
+
+    def parse(self, words: list[str]) -> argparse.Namespace:
+        """Read the arguments; options may stand between the others, except where there are sub-commands."""
+        return self.parse_args(words) if self._subparsers else self.parse_intermixed_args(words)
 
     def error(self, message: str) -> NoReturn:
         """End with status 2."""

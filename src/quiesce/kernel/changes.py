@@ -10,6 +10,7 @@ Switches at the end belong to the instrumented kernel of the testbed and to no m
 from __future__ import annotations
 
 from quiesce.kernel.acs_table import ACS_QUIRKS
+from quiesce.kernel.handover_table import HANDOVER_QUIRKS
 from quiesce.kernel.kernelset import Change as Change
 from quiesce.kernel.kernelset import KernelSet as KernelSet
 from quiesce.kernel.kernelset import UnknownKernel as UnknownKernel
@@ -330,6 +331,15 @@ PROBE_ERROR_ON_DEVICE = _merged(
 GROUP_TYPE_WRITABLE = _merged(
     "iommu-group-type-writable", "v5.11-rc1", "iommu", "a group's default domain type can be changed through sysfs"
 )
+RESET_CXL_BUS = _merged(
+    "reset-cxl-bus", "v6.11-rc1", "PCI reset", "a device below a CXL port can be reset though the port masks bus resets"
+)
+IOMMU_REQUIRE_DIRECT = _merged(
+    "iommu-require-direct",
+    "v6.6-rc1",
+    "iommu",
+    "a device whose firmware wants memory mapped one to one may not be blocked, and so not be handed to user space",
+)
 RESET_METHOD_SYSFS = _merged(
     "reset-method", "v5.15-rc1", "PCI reset", "the order of reset methods is a sysfs attribute"
 )
@@ -446,5 +456,5 @@ SWITCH_NO_DATA = _switch(
 SWITCH_UNMAP_BUG = _switch("switch-unmap-bug", "dma-mapping", "an unmap by a device that VT-d has released is a BUG_ON")
 
 # Entries of the quirk tables, each a change of its own.
-for _quirk in (*ACS_QUIRKS, *DMA_ALIAS_QUIRKS):
+for _quirk in (*ACS_QUIRKS, *DMA_ALIAS_QUIRKS, *HANDOVER_QUIRKS):
     _merged(_quirk.change, _quirk.since, "PCI quirks", _quirk.subject)

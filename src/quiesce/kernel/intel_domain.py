@@ -5,6 +5,7 @@ later drivers/iommu/intel/iommu.c).
 from __future__ import annotations
 
 from quiesce.kernel import changes
+from quiesce.kernel.handover import rmrr_is_relaxable
 from quiesce.kernel.iommu_group import (
     DMA,
     IDENTITY,
@@ -209,8 +210,7 @@ def _secondary(k: Kernel, bdf: Bdf) -> int | None:
 
 def device_is_rmrr_locked(k: Kernel, dev: PciDev) -> bool:
     """drivers/iommu/intel-iommu.c. Kept: reserved memory ties a device, except USB and graphics."""
-    relaxable = dev.hw.class_code >> 8 == 0x0C03 or dev.hw.class_code >> 16 == 0x03
-    return not relaxable and bool(reserved(k, dev))
+    return not rmrr_is_relaxable(dev.hw.class_code) and bool(reserved(k, dev))
 
 
 def _map_reserved(k: Kernel, domain: IommuDomain, dev: PciDev) -> None:
