@@ -5,7 +5,7 @@ from errno import EEXIST, ENODEV
 import pytest
 from toykernel import E1000E, SMALL, Toy, another_task, device, texts
 
-from quiesce.kernel import base_core, changes, hotplug, pci, pci_remove
+from quiesce.kernel import base_core, changes, hotplug, pci, pci_remove, suspend
 from quiesce.kernel.kernel import Blocked
 from quiesce.machine import pci_regs as r
 
@@ -246,3 +246,50 @@ def test_a_link_that_containment_cut_is_ignored_if_recovery_worked(boot, version
     assert dev.registered is stays
     assert any("ignored (recovered by DPC)" in text for text in texts(k)) is stays
     assert device(k, "01:00.0", 2).exists is not stays
+
+
+# -- sleep -------------------------------------------------------------------------------------------------------
+
+
+def asleep(boot, version, machine=SMALL):
+    k = boot(version, machine, Toy())
+    assert suspend.suspend(k) == 0
+    return k
+
+
+@pytest.mark.parametrize(("version", "noticed"), [("v6.1", False), ("v6.10", False), ("v6.11", True), ("v7.2", True)])
+def test_a_card_that_went_away_in_sleep_is_noticed_at_resume(boot, version, noticed):
+    """9d573d19547b: before, a slot that reports no change keeps its devices."""
+    k = asleep(boot, version)
+    pull(k)
+    suspend.resume(k)
+    assert ("01:00.0" not in listed(k)) is noticed
+
+
+@pytest.mark.parametrize(("version", "back"), [("v6.10", False), ("v6.11", True)])
+def test_what_was_removed_through_sysfs_comes_back_from_sleep(boot, version, back):
+    k = boot(version, SMALL, Toy())
+    for bdf in CARD:
+        pci_remove.pci_stop_and_remove_bus_device_locked(k, device(k, bdf))
+    suspend.suspend(k)
+    suspend.resume(k)
+    assert ("01:00.0" in listed(k)) is back
+
+
+def test_a_slot_that_is_off_stays_off_in_sleep(boot):
+    k = boot("v7.2", POWERED, Toy())
+    port = device(k, "00:01.0")
+    assert hotplug.pciehp_disable_slot(k, port) == 0
+    suspend.suspend(k)
+    suspend.resume(k)
+    assert listed(k) == ["00:00.0", "00:01.0"]
+    assert hotplug.pciehp_enable_slot(k, port) == 0
+    assert "01:00.0" in listed(k)
+
+
+def test_a_card_that_stays_is_left_alone(boot):
+    k = asleep(boot, "v7.2")
+    before = listed(k)
+    suspend.resume(k)
+    assert listed(k) == before
+    assert not device(k, "01:00.0").disconnected

@@ -10,6 +10,7 @@ from drivertest import INTEL, at_window, bind, booted, can, device, interrupt, o
 from quiesce.kernel import irq, vfio_intrs, vfio_pci
 from quiesce.kernel.kernel import Blocked, Crash, Kernel
 from quiesce.kernel.vfio_intrs import VfioPciDevice
+from quiesce.machine.pci_regs import PCI_COMMAND, PCI_COMMAND_INTX_DISABLE
 
 AHCI = "00:1f.2"
 EXCLUSIVE = INTEL.replace("00:1f.2 ahci", "00:1f.2 ahci no-intx-disable").replace(
@@ -244,6 +245,28 @@ def test_message_interrupts(version: str) -> None:
     assert operate(k, "vfio-msi-off", AHCI) == 0
     assert not device(k, AHCI).msi_enabled
     assert rules(k) == []
+
+
+@pytest.mark.parametrize(("version", "disabled"), [("v5.7", True), ("v5.8", False), ("v6.12", False)])
+def test_vfio_undoes_what_msi_does_to_disintx(version: str, disabled: bool) -> None:
+    """abafbc551fdd: COMMAND is written back as it was before the vectors were made."""
+    k = opened(version)
+    hw = device(k, AHCI).hw
+    assert not hw.intx_disabled
+    operate(k, "vfio-msi-on", AHCI)
+    assert hw.intx_disabled is disabled
+    operate(k, "vfio-msi-off", AHCI)
+    assert not hw.intx_disabled
+
+
+@pytest.mark.parametrize(("version", "disabled"), [("v5.7", False), ("v5.8", True)])
+def test_vfio_keeps_disintx_of_before_when_msi_goes(version: str, disabled: bool) -> None:
+    k = opened(version)
+    hw = device(k, AHCI).hw
+    operate(k, "vfio-msi-on", AHCI)
+    hw.write_config(PCI_COMMAND, 2, hw.command | PCI_COMMAND_INTX_DISABLE)
+    operate(k, "vfio-msi-off", AHCI)
+    assert hw.intx_disabled is disabled
 
 
 def test_closing_tears_any_mode_down() -> None:

@@ -185,3 +185,10 @@ def test_groups_with_bars_between_them_stay_in_their_cell() -> None:
     seen = ({("system", "groups"): "a | b"}, {("system", "groups"): "a b"})
     text = agreement.page([confirmation(Life((), [Moment(0, "start", "", "", *seen)]))])
     assert r"| debian:6.1 | start | groups | model a \| b, kernel a b | not explained yet | 1 |" in text
+
+
+def test_what_a_case_was_lived_without_is_said() -> None:
+    one = confirmation(Life((), [AGREES]))
+    one.left_out = "without what it chooses: a = b"
+    assert agreement.details(one) == ["  lived without what it chooses: a = b"]
+    assert "| small | lived without what it chooses: a = b | 1 |" in agreement.page([one])

@@ -9,7 +9,7 @@ from quiesce.cases.case import Case
 from quiesce.cases.library import find_case
 from quiesce.explore.model import Step
 from quiesce.testbed import case_lives
-from quiesce.testbed.case_lives import MOST_VIOLATIONS, SAMPLES, lives_of, moved_steps
+from quiesce.testbed.case_lives import MOST_VIOLATIONS, SAMPLES, left_out, lives_of, moved_steps
 
 BDF, THERE = "0000:00:05.0", "0000:01:00.0"
 MACHINE = "machine small\n00:00.0 host-bridge\n00:05.0 ahci\niommu intel"
@@ -126,3 +126,10 @@ def test_a_machine_that_cannot_be_read_any_more_breaks_nothing() -> None:
     broken = find_case("intx-devres-on-detach")
     assert len(case_lives._violations(broken, 1)) == 1
     assert case_lives._violations(replace(broken, machine="nowhere"), 1) == []
+
+
+def test_choices_are_left_out_and_named() -> None:
+    written = replace(SMALL, steps=(Step("bind ahci 00:05.0", UNDONE), Step("unbind 00:05.0")))
+    assert left_out(written) == "without what it chooses: WHAT = OPTION"
+    assert left_out(replace(SMALL, steps=steps("bind ahci 00:05.0"))) == ""
+    assert left_out(SMALL) == ""

@@ -88,7 +88,7 @@ def test_a_release_is_a_mainline_tag_and_its_backports(release: str, package: st
         ("5.10.0-32-amd64", "v5.10", "does not tell its point release: taken for 5.10.223"),
         ("6.6.50", "v6.6", "backports of 6.6 kernels are not known"),
         ("6.8.0-45-generic", "v6.8", "backports of 6.8 kernels are not known"),
-        ("6.12.200", "v6.12", "known up to 6.12.107"),
+        ("6.12.200", "v6.12", "known up to 6.12.118"),
         ("7.9.1", "v7.3", "outside v3.5 to v7.3: taken for v7.3"),
         ("2.6.32-5-amd64", "v3.5", "taken for v3.5"),
     ],
@@ -123,6 +123,8 @@ def test_what_is_no_release_is_refused(text: str) -> None:
         (changes.VIRTIO_BREAKS_ON_SURPRISE, "5.10.223", True),
         (changes.AER_TELLS_ON_FAILURE, "6.12.107", False),
         (changes.DRIVER_OVERRIDE_OWN_LOCK, "6.12.107", True),
+        (changes.REMOVE_KEEPS_POWER_STATE, "6.12.107", False),
+        (changes.REMOVE_KEEPS_POWER_STATE, "6.12.111", True),
     ],
 )
 def test_a_point_release_has_what_its_series_had_taken_by_then(

@@ -20,7 +20,7 @@ class Machine:
     append: str = "intel_iommu=on"
 
 
-DESCRIPTORS = q.Descriptors(agent=3, monitor=4, console=5)
+DESCRIPTORS = q.Descriptors(agent=3, monitor=4, debugger=5, console=6)
 
 
 def line(**options: object) -> list[str]:
@@ -68,7 +68,7 @@ def test_connections_are_inherited_and_the_console_comes_first() -> None:
     words = line()
     assert "socket,id=agent,fd=3" in words
     assert "socket,id=monitor,fd=4" in words
-    assert "file,id=console,path=/dev/fd/5" in words
+    assert "file,id=console,path=/dev/fd/6" in words
     assert words.index("isa-serial,chardev=console,index=0") < words.index("isa-serial,chardev=agent,index=1")
 
 

@@ -37,6 +37,7 @@ def guest() -> FakeGuest:
     fake.configs = dict.fromkeys((AHCI, NIC, EDU), config())
     for name in ("ahci", "e1000e", "vfio-pci", "pci-stub", "correct", "i801_smbus"):
         fake.folders[f"{DRIVERS}/{name}"] = ["bind", "unbind"]
+    fake.folders[DEVICES] = [AHCI, NIC, EDU]
     return fake
 
 
@@ -414,6 +415,14 @@ def test_a_refusal_to_sleep_is_an_answer_and_waking_up_at_once_is_none(side, gue
     guest.slept = 0
     with pytest.raises(CannotDo, match="woke up at once"):
         side.play("suspend")
+
+
+def test_a_card_whose_slot_waking_up_would_switch_is_not_put_to_sleep(side, guest) -> None:
+    guest.folders[DEVICES].remove(EDU)
+    with pytest.raises(CannotDo, match="takes the card out"):
+        side.play("suspend")
+    side.gone.add(EDU)
+    assert side.play("suspend").answer == "0"
 
 
 def test_a_reboot_is_looked_at_from_outside(side, guest) -> None:

@@ -251,6 +251,9 @@ REVERT_BUS_RESET_NEEDS_RESET_METHOD = _merged(
 REMOVE_KEEPS_POWER_STATE = _merged(
     "d462c8e89e84", "v7.2-rc1", "PCI core", "a removed driver no longer leaves its device in PCI_UNKNOWN"
 )
+PCIEHP_REPLACED_IN_SLEEP = _merged(
+    "9d573d19547b", "v6.11-rc1", "PCI hotplug", "pciehp looks at resume whether the card is still the same"
+)
 PER_DEVICE_MSI_DOMAIN = _merged(
     "per-device-msi-domain", "v6.2-rc1", "PCI/MSI", "every device has an interrupt domain of its own for its messages"
 )

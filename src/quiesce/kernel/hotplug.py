@@ -1,7 +1,8 @@
 """Hot-plug slots of PCI Express ports (drivers/pci/hotplug/pciehp_*.c, drivers/pci/pcie/dpc.c).
 
 The hardware comes and goes by ``Machine.plug`` and ``Machine.unplug``; what is here is how the kernel takes it.
-Whether a slot is on is not a state of its own: it is on when the kernel knows devices in it.
+Whether a slot is on is hardly a state of its own: it is on when the kernel knows devices in it, or when it knows none
+because somebody removed them through sysfs. Only a slot that the operator has switched off is remembered.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from quiesce.kernel import aer, changes, pci_probe
 from quiesce.kernel.base_core import device_lock, get_device, put_device
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PciDev
-from quiesce.kernel.pci_access import pci_change_command, pci_dev_of, pci_read_config, pci_write_config
+from quiesce.kernel.pci_access import (
+    pci_change_command,
+    pci_dev_is_disconnected,
+    pci_dev_of,
+    pci_read_config,
+    pci_write_config,
+)
 from quiesce.kernel.pci_remove import pci_children, pci_lock_rescan_remove, pci_stop_and_remove_bus_device
 from quiesce.machine import pci_regs as r
 from quiesce.machine.function import Function
@@ -34,8 +41,11 @@ def pciehp_port(k: Kernel, function: Function) -> PciDev | None:
     port = None if above is None else pci_dev_of(k, str(above.bdf))
     if port is None or not _slot_capabilities(port) & r.PCI_EXP_SLTCAP_HPC:
         return None
-    served = _PORT_DRIVER not in k.drivers or port.driver == _PORT_DRIVER
-    return port if served else None
+    return port if _driven(k, port) else None
+
+
+def _driven(k: Kernel, port: PciDev) -> bool:
+    return _PORT_DRIVER not in k.drivers or port.driver == _PORT_DRIVER
 
 
 def _slot_capabilities(port: PciDev) -> int:
@@ -69,7 +79,7 @@ def pciehp_handle_presence_or_link_change(k: Kernel, port: PciDev) -> None:
     """drivers/pci/hotplug/pciehp_ctrl.c. Kept: a slot that is on is turned off, even if a card is in it again; then
     it is turned on if there is one.
 
-    Left out: buttons, latches, indicators, power faults; that a swapped card is noticed at resume (v6.11+).
+    Left out: buttons, latches, indicators, power faults.
     """
     _acknowledge(k, port)
     if pci_children(k, port):
@@ -83,6 +93,34 @@ def pciehp_handle_presence_or_link_change(k: Kernel, port: PciDev) -> None:
         pciehp_configure_device(k, port)
 
 
+def pciehp_resume_noirq(k: Kernel) -> tuple[PciDev, ...]:
+    """drivers/pci/hotplug/pciehp_core.c, v6.11+. Kept: when the kernel knows no first function in a slot that is on, or
+    that function does not answer, everything below is marked as disconnected. Returns the ports of such slots, which
+    ``pciehp_handle_presence_or_link_change`` looks at next: a device that was removed through sysfs comes back.
+
+    Left out: another device of the same slot number in its place, which the model does not have.
+    """
+    if not k.has(changes.PCIEHP_REPLACED_IN_SLEEP):
+        return ()
+    ports = tuple(port for port in k.system.devices if _serves_a_slot(k, port) and _device_replaced(k, port))
+    for port in ports:
+        _disconnect_below(k, port)
+    return ports
+
+
+def _serves_a_slot(k: Kernel, port: PciDev) -> bool:
+    return bool(_slot_capabilities(port) & r.PCI_EXP_SLTCAP_HPC) and _driven(k, port)
+
+
+def _device_replaced(k: Kernel, port: PciDev) -> bool:
+    """``pciehp_device_replaced``, for a slot that is on."""
+    children = pci_children(k, port)
+    if port.slot_off or pci_dev_is_disconnected(k, port) or not (children or port.hw.card_present):
+        return False
+    first = next((dev for dev in children if dev.hw.bdf.function == 0), None)
+    return first is None or not first.hw.present
+
+
 def _acknowledge(k: Kernel, port: PciDev) -> None:
     """Clear the change bits in the slot's status (``pciehp_isr``)."""
     status = port.hw.find_capability(r.PCI_CAP_ID_EXP) + r.PCI_EXP_SLTSTA
@@ -94,6 +132,7 @@ def pciehp_configure_device(k: Kernel, port: PciDev) -> int:
     """drivers/pci/hotplug/pciehp_pci.c. Kept: under the rescan lock, the bus below is scanned and added; -EEXIST when
     devices are there already, -ENODEV when none answers.
     """
+    port.slot_off = False
     with pci_lock_rescan_remove(k):
         if pci_children(k, port):
             return -EEXIST
@@ -156,6 +195,7 @@ def pciehp_disable_slot(k: Kernel, port: PciDev) -> int:
     if not pci_children(k, port):
         return -ENODEV
     pciehp_unconfigure_device(k, port, presence=True)
+    port.slot_off = True
     _switch_power(k, port, on=False)
     return 0
 

@@ -129,6 +129,8 @@ class PciDev(State):
     msi_enabled: Field[bool] = Field(False)
     msix_enabled: Field[bool] = Field(False)
     no_msi: Field[bool] = Field(False)
+    slot_off: Field[bool] = Field(False)
+    """Of a port: the operator has switched its slot off (``ctrl->state``)."""
     msi_descs: StateList[MsiDesc] = StateList()
     msi_data: Field[bool] = Field(False)
     """``dev->msi.data`` is set (v5.17+, a devres node)."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from errno import EBUSY
 
-from quiesce.kernel import base_core, changes, irq, pci, pci_driver, pci_power
+from quiesce.kernel import base_core, changes, hotplug, irq, pci, pci_driver, pci_power
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PCI_D0, PciDev
 
@@ -55,13 +55,16 @@ def _suspend_devices_and_enter(k: Kernel) -> int:
 
 def resume(k: Kernel) -> None:
     """kernel/power/suspend.c, the second half. Kept: firmware leaves the devices as after a cold start; all the rest is
-    what the kernel restores.
+    what the kernel restores. The thread that removes a card which went away meanwhile comes before the devices resume,
+    as was seen on 6.12 and 7.2.
     """
     k.machine.power_cycle()
     k.system.phase = "running"
     devices = _prepared(k)
     with k.freezing():
         _dpm_resume_noirq(k, devices)
+        for port in hotplug.pciehp_resume_noirq(k):
+            hotplug.pciehp_handle_presence_or_link_change(k, port)
         k.window("resume: interrupts on, devices not resumed")
         _dpm_resume_end(k, devices)
 

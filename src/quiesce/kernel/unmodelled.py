@@ -43,7 +43,6 @@ _KNOWN = (
     Change("4fc82cd907ac", "v6.9-rc1", "iommu/vt-d", "no ATS invalidation to a disconnected device"),
     Change("remove-runtime-pm-barrier", "v6.9-rc1", "PCI core", "pci_device_remove() waits for runtime PM"),
     Change("f00059b4c1b0", "v6.11-rc1", "drm", "vboxvideo: mapping leak because a function was assumed managed"),
-    Change("9d573d19547b", "v6.11-rc1", "PCI hotplug PM", "pciehp notices a swapped device at resume"),
     Change("11a1f4bc4736", "v6.11-rc1", "PCI/DPC", "reference held on the child while DPC waits"),
     Change("c7acef99642b", "v6.13-rc1", "PCI hotplug", "slot holds a reference on its bus"),
     Change("ce45dc4bb22e", "v6.16-rc1", "PCI core", "match_driver becomes a PCI-core private flag"),

@@ -8,11 +8,14 @@ eventfd, and user space unmasks. ``masked`` and the hardware must agree, in hard
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import EINVAL, ENODEV, ENOMEM
 
 from quiesce.kernel import changes, irq, msi, pci
 from quiesce.kernel.kernel import IRQ_HANDLED, IRQ_NONE, Kernel
 from quiesce.kernel.objects import IrqAction, PciDev
+from quiesce.machine import pci_regs as r
 from quiesce.world import Field, State, StateList
 
 NONE, INTX, MSI, MSIX = "none", "intx", "msi", "msix"
@@ -298,15 +301,17 @@ def vfio_msihandler(k: Kernel, line: int, trigger: EventFd) -> str:
 
 
 def vfio_msi_enable(k: Kernel, vdev: VfioPciDevice, kind: str) -> int:
-    """Kept: only from no mode at all, user space leaves INTx first; one vector with its handler; memory decoding is on
-    while the vector table is touched. Left out: more vectors, vectors added later (v6.2+), irq bypass.
+    """Kept: only from no mode at all, user space leaves INTx first; one vector with its handler.
+
+    Left out: more vectors, vectors added later (v6.2+), irq bypass.
     """
     dev = pdev(vdev)
     if vdev.irq_type != NONE:
         return -EINVAL
     if not k.alloc("vfio_msi_enable: contexts"):
         return -ENOMEM
-    got = msi.pci_alloc_irq_vectors(k, dev, 1, 1, (kind,))
+    with _memory_enabled(k, dev):
+        got = msi.pci_alloc_irq_vectors(k, dev, 1, 1, (kind,))
     if got < 0:
         return got
     vdev.irq_type = kind
@@ -327,8 +332,25 @@ def vfio_msi_disable(k: Kernel, vdev: VfioPciDevice) -> None:
     for number, trigger in enumerate(vdev.triggers):
         if trigger is not None:
             irq.free_irq(k, msi.pci_irq_vector(k, dev, number), trigger)
-    msi.pci_free_irq_vectors(k, dev)
+    with _memory_enabled(k, dev):
+        msi.pci_free_irq_vectors(k, dev)
     _forget_mode(vdev)
+
+
+@contextmanager
+def _memory_enabled(k: Kernel, dev: PciDev) -> Iterator[None]:
+    """drivers/vfio/pci/vfio_pci_core.c, ``vfio_pci_memory_lock_and_enable`` and its counterpart, v5.8+. Kept: memory is
+    decoded while the vectors change, and afterwards all of COMMAND is as it was before: DisINTx too, which the MSI code
+    has just changed. Left out: the lock, and that the handler's request is bracketed in the same way.
+    """
+    if not k.has(changes.VFIO_ZAPS_ON_MEMORY_OFF):
+        yield
+        return
+    before = pci.pci_read_config(k, dev, r.PCI_COMMAND, 2)
+    if not before & r.PCI_COMMAND_MEMORY:
+        pci.pci_write_config(k, dev, r.PCI_COMMAND, 2, before | r.PCI_COMMAND_MEMORY)
+    yield
+    pci.pci_write_config(k, dev, r.PCI_COMMAND, 2, before)
 
 
 def vfio_disable_irqs(k: Kernel, vdev: VfioPciDevice) -> None:

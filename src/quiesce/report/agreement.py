@@ -26,7 +26,7 @@ def line(one: Confirmation) -> str:
 
 def details(one: Confirmation, every: bool = False) -> list[str]:
     """Return the first difference of every life, or all of them, with the events of the life."""
-    lines = []
+    lines = [f"  lived {one.left_out}"] if one.left_out else []
     for life in one.lives:
         found = [(difference, why) for owner, difference, why in one.differences() if owner is life]
         for difference, why in found if every else found[:1]:
@@ -69,6 +69,7 @@ def _confirmation(one: Confirmation) -> dict[str, object]:
         "iommu": one.iommu,
         "skipped": one.skipped,
         "machine": list(one.machine),
+        "left_out": one.left_out,
         "seconds": round(one.seconds, 2),
         "lives": [{"events": list(life.events), "ended": life.ended, "skipped": life.skipped} for life in one.lives],
         "differences": [
@@ -149,6 +150,8 @@ def _not_tried(known: Sequence[Confirmation]) -> list[str]:
     for one in known:
         if one.skipped:
             reasons[one.case, one.skipped] += 1
+        if one.left_out:
+            reasons[one.case, f"lived {one.left_out}"] += 1
         for life in one.lives:
             if life.skipped or life.ended:
                 reasons[one.case, life.skipped or life.ended] += 1

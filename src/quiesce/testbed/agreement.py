@@ -27,6 +27,8 @@ class Confirmation:
     """Why nothing was tried."""
     machine: tuple[str, ...] = ()
     """What the guest's machine does otherwise than the case's."""
+    left_out: str = ""
+    """What of the case could not be lived, though its events were."""
     seconds: float = 0.0
 
     @property

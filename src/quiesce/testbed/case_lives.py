@@ -60,6 +60,12 @@ def lives_of(case: Case, places: Mapping[str, str], real: Case) -> list[Events]:
     return list(dict.fromkeys(life for life in [*lives, *_samples(real)] if life))
 
 
+def left_out(case: Case) -> str:
+    """Return what a written life says that a stock kernel cannot be made to do, or an empty text."""
+    chosen = [f"{what} = {option}" for step in case.steps for what, option in step.choices]
+    return f"without what it chooses: {', '.join(chosen)}" if chosen else ""
+
+
 def _violations(case: Case, most: int) -> list[Violation]:
     try:
         verdict = run(case)

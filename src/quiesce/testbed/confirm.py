@@ -16,7 +16,7 @@ from quiesce.snapshot.qemu_recording import read_recording
 from quiesce.testbed import random_lives, recording
 from quiesce.testbed.agreement import Confirmation
 from quiesce.testbed.both import not_up, play_both
-from quiesce.testbed.case_lives import Events, lives_of, moved
+from quiesce.testbed.case_lives import Events, left_out, lives_of, moved
 from quiesce.testbed.compare import Life
 from quiesce.testbed.errors import GuestDied, GuestGone, Skipped
 from quiesce.testbed.guest_side import GuestSide
@@ -91,7 +91,7 @@ class Confirmer:
         """Confirm one case; what cannot be tried is a skipped confirmation with the reason."""
         began = time.monotonic()
         case = find_case(name)
-        result = Confirmation(case.name, target.name, "", "", target.iommu)
+        result = Confirmation(case.name, target.name, "", "", target.iommu, left_out=left_out(case))
         try:
             stage = self.stage(case, target)
             self._about(result, stage)

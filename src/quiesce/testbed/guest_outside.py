@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from quiesce.snapshot.bdf import Bdf
+from quiesce.testbed.debugger import Debugger, DebuggerLost
 from quiesce.testbed.errors import Skipped
 from quiesce.testbed.guest_inside import Inside
+from quiesce.testbed.qemu import DEBUGGER
 from quiesce.testbed.qemu_devices import QemuDevice
 from quiesce.testbed.qmp import Refused
 
@@ -22,9 +24,10 @@ _UNPLUG_SECONDS = 20.0
 _PLUG_SECONDS = 15.0
 _PCI_DEVICES = "/sys/bus/pci/devices"
 _MCFG = "/sys/firmware/acpi/tables/MCFG"
-_ECAM_AGAIN = f"printf '\\001' | dd of={_PCI_DEVICES}/0000:00:00.0/config bs=1 seek=96 conv=notrunc"
-"""Sets the enable bit of q35's PCIEXBAR, which the firmware leaves off when the machine wakes up; until then the kernel
-reaches no extended configuration space."""
+_PCIEXBAR = 0x80000060
+"""How the host bridge's register that maps configuration space is named through ports."""
+_AWAKE = "acpi_leave_sleep_state_prep"
+"""The first function of the kernel's ACPI code after the firmware has woken it up, before it resumes any device."""
 KEXEC_KERNEL, KEXEC_INITRAMFS = "kexec/kernel", "kexec/initramfs"
 
 
@@ -34,6 +37,9 @@ class Outside(Inside):
     _second_options = ""
     """The second kernel's command line; empty when the guest has no second kernel."""
     _sleeps = False
+    _awake = 0
+    """Where the guest stands still when it has woken up."""
+    _debugger: Debugger
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,6 +119,7 @@ class Outside(Inside):
         if not self._sleeps:
             raise Skipped("this guest was not started to sleep")
         self.ecam()
+        self._stop_when_awake()
         number = self.vm.request("wr", b"%d\n/sys/power/state\nmem" % round(1000 * _FALL_ASLEEP_SECONDS))
         end = time.monotonic() + _FALL_ASLEEP_SECONDS
         while self.vm.status() != "suspended":
@@ -131,9 +138,39 @@ class Outside(Inside):
             raise Skipped("the guest does not sleep")
         number, self._sleeping = self._sleeping, None
         self.qmp("system_wakeup")
-        answer = self.vm.reply(number, _WAKE_SECONDS, "waking up").result
-        self.shell(_ECAM_AGAIN)
-        return answer
+        self._switch_ecam_on()
+        return self.vm.reply(number, _WAKE_SECONDS, "waking up").result
+
+    def _stop_when_awake(self) -> None:
+        """Make the guest stand still as soon as its kernel is back from sleep."""
+        said = self.shell(f"grep -w {_AWAKE} /proc/kallsyms")[1].split()
+        if not said:
+            raise Skipped(f"the guest's kernel has no {_AWAKE}()")
+        self._awake = int(said[0], 16)
+        self._human(f"gdbserver chardev:{DEBUGGER}")
+        self._debugger = Debugger(self.vm.debugger)
+        try:
+            self._debugger.stop_at(self._awake)
+        except DebuggerLost as lost:
+            raise self.vm.hung(f"QEMU's debugger does not answer: {lost}") from None
+
+    def _switch_ecam_on(self) -> None:
+        """Do what this firmware forgets on the way out of sleep: map configuration space into memory again.
+
+        The register was cleared by the reset that waking is. Without it the kernel would reach no extended
+        configuration space, and take a card with a serial number for another one.
+        """
+        try:
+            self._debugger.wait_stopped(_WAKE_SECONDS)
+            self._human(f"o /4x 0xcf8 {_PCIEXBAR:#x}")
+            self._human(f"o /4x 0xcfc {self.ecam() | 1:#x}")
+            self._debugger.let_go(self._awake)
+        except DebuggerLost as lost:
+            self.vm.check()
+            raise self.vm.hung(f"the guest does not wake up: {lost}") from None
+
+    def _human(self, line: str) -> str:
+        return str(self.qmp("human-monitor-command", command_line=line))
 
     def suspend(self, during: Callable[[], object] | None = None) -> int:
         """Suspend to memory and wake up; ``during`` is called while the machine sleeps. Returns the errno."""

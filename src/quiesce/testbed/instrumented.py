@@ -59,10 +59,11 @@ def build(
     ``tree`` is a Linux 6.12 source tree to build in, which may be patched or built already; without it the source is
     fetched, and what an interrupted build has done is used again.
     """
+    own = None if tree is None else _source_tree(tree)
     require_tools()
     with store.locked(INSTRUMENTED, say):
-        if tree is not None:
-            return _built_in(_source_tree(tree), "", jobs, say)
+        if own is not None:
+            return _built_in(own, "", jobs, say)
         suite = apt.Suite(SUITE, mirror, say=lambda line: say(f"{INSTRUMENTED}: {line}"))
         suite.update()
         source = suite.newest(re.escape(SOURCE))

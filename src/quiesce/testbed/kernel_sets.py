@@ -19,7 +19,7 @@ from quiesce.kernel import changes
 from quiesce.kernel.kernelset import NEWEST
 from quiesce.snapshot.errors import BadInput
 
-READ = {"5.10": 223, "6.1": 192, "6.12": 107, "7.2": 13}
+READ = {"5.10": 223, "6.1": 192, "6.12": 118, "7.2": 13}
 """The series in ``backports.csv``, with the point release whose source was read. Of later ones nothing is known."""
 
 OLDEST = "v3.5"

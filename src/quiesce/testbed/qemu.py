@@ -18,6 +18,8 @@ from quiesce.testbed.errors import Skipped
 PROGRAM = "qemu-system-x86_64"
 OLDEST = (7, 0)
 _SECONDS = 30
+DEBUGGER = "debugger"
+"""The connection on which QEMU's debugger stub speaks once it is started."""
 
 KERNEL_OPTIONS = (
     "console=ttyS0 loglevel=4 no_console_suspend log_buf_len=1M tsc=reliable lpj=4000000 no_timer_check nokaslr "
@@ -71,11 +73,12 @@ class Descriptors:
 
     agent: int
     monitor: int
+    debugger: int
     console: int
 
     def all(self) -> tuple[int, ...]:
         """Return all of them."""
-        return (self.agent, self.monitor, self.console)
+        return (self.agent, self.monitor, self.debugger, self.console)
 
 
 def find_qemu(at_least: tuple[int, int] = OLDEST) -> Qemu:
@@ -140,6 +143,7 @@ def command_line(
     line += ["-chardev", f"socket,id=agent,fd={descriptors.agent}"]
     line += ["-device", "isa-serial,chardev=agent,index=1"]
     line += ["-chardev", f"socket,id=monitor,fd={descriptors.monitor}", "-mon", "chardev=monitor,mode=control"]
+    line += ["-chardev", f"socket,id={DEBUGGER},fd={descriptors.debugger}"]
     line += machine.arguments
     return line + (["-incoming", incoming] if incoming else [])
 

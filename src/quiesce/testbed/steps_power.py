@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from quiesce.testbed.steps import CannotDo, StepFunction, errno_text
+from quiesce.cases.case import parse_kernel
+from quiesce.kernel import changes
+from quiesce.testbed.steps import DEVICES, CannotDo, StepFunction, errno_text
 
 if TYPE_CHECKING:
     from quiesce.testbed.guest_side import GuestSide
@@ -13,11 +15,14 @@ if TYPE_CHECKING:
 _SHUTDOWN_DEADLINE = 30.0
 _SAMPLE = 0.005
 _STILL = 1.5
+_ROOT_BUS = "0000:00:"
 ASLEEP, DOWN, GAP, SECOND, RUNNING = "asleep", "down", "gap", "second", "running"
 
 
 def suspend(side: GuestSide, words: list[str]) -> str:
     """S3; the machine sleeps when this returns, unless the kernel refused."""
+    if changes.PCIEHP_REPLACED_IN_SLEEP in parse_kernel(side.image.kernel_set) and _card_without_device(side):
+        raise CannotDo("waking up the kernel switches a slot off and on again, and QEMU takes the card out of it")
     answer = side.guest.sleep()
     if answer is None:
         side.phase = ASLEEP
@@ -25,6 +30,13 @@ def suspend(side: GuestSide, words: list[str]) -> str:
     if answer == 0:
         raise CannotDo("the machine woke up at once, as QEMU's does when it goes to sleep a second time")
     return errno_text(answer)
+
+
+def _card_without_device(side: GuestSide) -> bool:
+    """Whether a card is in a slot of which the kernel knows no device."""
+    behind_ports = [bdf for bdf in side.devices if not bdf.startswith(_ROOT_BUS) and bdf not in side.gone]
+    known = side.guest.names(DEVICES)
+    return any(bdf not in known and side.machine.by_bdf[bdf] not in side.machine.absent for bdf in behind_ports)
 
 
 def resume(side: GuestSide, words: list[str]) -> str:

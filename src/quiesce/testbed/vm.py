@@ -37,12 +37,14 @@ class VirtualMachine:
         self._console = os.memfd_create("console")
         self._output = os.memfd_create("output")
         self._window = os.memfd_create("window")
-        ours, theirs = zip(socket.socketpair(), socket.socketpair(), strict=True)
+        ours, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
         self._held = False
         self._asked_status = 0.0
         self.line = AgentLine(ours[0], self.check)
         self.monitor: Monitor | None = None
-        descriptors = Descriptors(theirs[0].fileno(), theirs[1].fileno(), self._console)
+        self.debugger = ours[2]
+        agent, monitor, debugger = (end.fileno() for end in theirs)
+        descriptors = Descriptors(agent, monitor, debugger, self._console)
         try:
             keep = (*descriptors.all(), self._window)
             self.process = processes.start(command(descriptors), keep_open=keep, errors=self._output)
@@ -77,6 +79,7 @@ class VirtualMachine:
 
     def _close(self) -> None:
         self.line.close()
+        self.debugger.close()
         self._kept_console, self._kept_output = self.console(), self.output()
         for descriptor in (self._console, self._output, self._window):
             os.close(descriptor)
