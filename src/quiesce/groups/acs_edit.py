@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from quiesce.groups.silicon import Knowledge
+from quiesce.groups.knowledge import Knowledge
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.snapshot.description import FunctionDescription
