@@ -8,8 +8,8 @@ import pytest
 
 from quiesce.groups.conditions import Conditions
 from quiesce.groups.edit import removed, with_acs
+from quiesce.groups.knowledge import Knowledge
 from quiesce.groups.move import moved
-from quiesce.groups.silicon import Knowledge
 from quiesce.kernel.changes import kernel
 from quiesce.machine import pci_regs as r
 from quiesce.snapshot.bdf import Bdf

@@ -127,3 +127,37 @@ def test_and_5_8_has_it() -> None:
     found = explain(read_machine(DATA / "x99-huananzhi-qd4"), Conditions(kernel("v5.8")), ["00:1c.0", "00:1c.2"])
     assert found.verdict == "apart"
     assert said(found, "isolates", "d99321b63b1f")
+
+
+@needs_data
+def test_listings_of_the_x99_board_name_the_change() -> None:
+    description = read_machine(DATA / "x99-5.8-vs-5.9" / "iommu-groups-5.9.txt")
+    found = explain(description, Conditions(kernel("v5.9"), iommu="intel"), ["00:1c.0", "00:1c.4"])
+    assert found.verdict == "undecided"
+    assert {answer.verdict for answer in found.answers} == {"together", "apart"}
+    assert found.missing
+    assert said(found, "--without 52fbf5bdeeef")
+    assert any("suppose" in note for note in found.notes)
+
+
+@needs_data
+def test_the_two_recordings_of_the_d05_name_the_order() -> None:
+    description = read_machine(DATA / "hisi-d05" / "lspci-tv.txt")
+    names = ["000a:11:00.0", "000a:10:00.0"]
+    found = explain(description, Conditions(kernel("v5.3"), iommu="arm"), names)
+    assert {answer.verdict for answer in found.answers} == {"together", "apart"}
+    assert all(any("meets the IOMMU" in words for words in answer.assumed) for answer in found.answers)
+    built_in = Conditions(kernel("v5.3"), iommu="arm", order=("000a:11:00.0", "000a:11:00.1"))
+    first = explain(description, built_in, names, history=False)
+    assert first.verdict == "apart"
+    assert said(first, "order 000a:11:00.0 000a:10:00.0", "met the IOMMU after")
+
+
+@needs_data
+def test_power_groups_by_bus() -> None:
+    description = read_machine(DATA / "power-ppc-bar")
+    conditions = Conditions(kernel("v6.12"), iommu="power")
+    group = conditions.predict(description).groups[0]
+    found = explain(description, conditions, [group[0]])
+    assert found.answers[0].group == tuple(group)
+    assert said(found, "covered", "partitionable endpoint")

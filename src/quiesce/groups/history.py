@@ -13,7 +13,7 @@ from quiesce.kernel.kernelset import NEWEST, Change, KernelSet, kernel, releases
 
 FIRST = "v3.18"
 """Before, groups were looked for in other ways, for which see ``kernel/amd_group.py`` and ``kernel/pci_group.py``."""
-MOST_RUNS = 64
+MOST_RUNS = 8
 """A machine that leaves more open than this many combinations gets no history."""
 _AREAS = ("PCI core", "PCI core ACS", "PCI quirks", "iommu", "iommu/amd", "iommu/vt-d")
 

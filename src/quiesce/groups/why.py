@@ -9,6 +9,7 @@ from quiesce.groups.conditions import Conditions
 from quiesce.groups.covered import coverage, no_iommu
 from quiesce.groups.machine import LightFunction, LightMachine
 from quiesce.groups.possible import Choices, assumed, boot, question
+from quiesce.groups.power import power_groups
 from quiesce.groups.step import Step
 from quiesce.groups.trace import TracingKernel
 from quiesce.groups.units import in_scan_order, units_of
@@ -82,6 +83,8 @@ def explain(
     if m.iommu is None:
         steps = tuple(no_iommu(description, conditions.parameters, conditions.iommu))
         return Explanation(names, conditions.kernel.name, None, (Answer("no group", (), (), steps),))
+    if m.iommu == "power":
+        return Explanation(names, conditions.kernel.name, m.iommu, (_on_power(m, names),))
     outcome = every_answer(m, conditions, names)
     found = Explanation(
         names,
@@ -124,7 +127,7 @@ def every_answer(
         boot(m, k, unit, conditions.order, choices)
         answer = _answer(m, k, names, reasons, (*assumed(unit), *_placed(choices)))
         key = (answer.verdict, answer.group) if len(names) == 1 else answer.verdict
-        found.answers.setdefault(key, answer)
+        _keep(found.answers, key, answer)
         asked.update(dict.fromkeys(key for key, _ in choices.asked))
         if not choices.next():
             found.complete = True
@@ -138,11 +141,47 @@ def every_answer(
     return found
 
 
+def _keep(answers: dict[Hashable, Answer], key: Hashable, answer: Answer) -> None:
+    """Keep of the ways to one answer the one that assumes most of what the first answer of all does, so that what is
+    said to make the difference is little.
+    """
+    first = next(iter(answers.values()), answer)
+    known = answers.setdefault(key, answer)
+    if known is not first and _distance(answer, first) < _distance(known, first):
+        answers[key] = answer
+
+
+def _distance(one: Answer, other: Answer) -> int:
+    return len(set(one.assumed) ^ set(other.assumed))
+
+
 def _placed(choices: Choices) -> Iterator[str]:
     """Say what a run took for granted besides what functions are: the order in which they come."""
     for (key, _), picked in zip(choices.asked, choices.script, strict=False):
         if isinstance(key, tuple) and key[0] == "order":
             yield f"{key[1]} meets the IOMMU {'after' if picked else 'before'} what is below it"
+
+
+def _on_power(m: LightMachine, names: Sequence[str]) -> Answer:
+    """POWER's groups follow from buses alone, see ``quiesce.groups.power``."""
+    all_groups, _ = power_groups(m.functions.values())
+    groups = [next((tuple(group) for group in all_groups if name in group), ()) for name in names]
+    steps = []
+    for name, group in zip(names, groups, strict=True):
+        fact = "is in the partitionable endpoint of its bus: all of the bus is one group"
+        if not group:
+            fact = "is a bridge on a bus where no other function came before it: it stays without a group"
+        bus = m.functions[name].bdf.bus
+        steps.append(Step("covered" if group else "uncovered", name, name, fact, f"bus {bus:02x}, PowerNV firmware"))
+    return Answer(_verdict(groups), groups[0], groups[-1], tuple(steps))
+
+
+def _verdict(groups: Sequence[tuple[str, ...]]) -> str:
+    if not all(groups):
+        return "no group"
+    if len(groups) == 1:
+        return "alone" if len(groups[0]) == 1 else "shared"
+    return "together" if groups[0] == groups[1] else "apart"
 
 
 def _unit_of(m: LightMachine, names: Sequence[str]) -> tuple[LightFunction, ...]:
@@ -153,10 +192,7 @@ def _unit_of(m: LightMachine, names: Sequence[str]) -> tuple[LightFunction, ...]
 
 def _answer(m: LightMachine, k: TracingKernel, names: Sequence[str], reasons: bool, taken: tuple[str, ...]) -> Answer:
     groups = [members(k, name) for name in names]
-    if len(names) == 1:
-        verdict = "no group" if not groups[0] else "alone" if len(groups[0]) == 1 else "shared"
-    else:
-        verdict = "no group" if not all(groups) else "together" if groups[0] == groups[1] else "apart"
+    verdict = _verdict(groups)
     steps: tuple[Step, ...] = ()
     if reasons:
         covered = [coverage(k, m, m.functions[name]) for name in names]
