@@ -50,6 +50,8 @@ class LightFunction:
         self.options: tuple[Silicon, ...] = ()
         self._ids: tuple[int, int] | None = None
         self.chosen: Silicon | None = None
+        self.ways: list[Silicon] | None = None
+        """One of the options for each way in which it can behave, once that was asked."""
         self.decide: Callable[[LightFunction], Silicon] = lambda fn: fn.options[0]
         self.written: dict[int, int] = {}
         self.config = LightConfig(self)

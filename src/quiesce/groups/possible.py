@@ -20,6 +20,9 @@ Partition = tuple[tuple[str, ...], ...]
 MOST_RUNS = 2048
 """So many combinations of one unit are tried; a unit with more is reported as incomplete."""
 
+MOST_WORK = 8_000
+"""So many devices are probed for one unit over all combinations, so that an answer takes seconds at most."""
+
 NewKernel = Callable[[], LightKernel]
 
 
@@ -85,7 +88,7 @@ def every_outcome(
     asked: dict[Hashable, None] = {}
     runs: dict[tuple[Partition, tuple[str, ...]], _Run] = {}
     complete = False
-    for _ in range(MOST_RUNS):
+    for _ in range(min(MOST_RUNS, max(2, MOST_WORK // len(unit)))):
         run = _boot(m, new_kernel(), unit, order, choices)
         runs.setdefault((run.groups, run.ungrouped), run)
         asked.update(dict.fromkeys(key for key, _ in choices.asked))
@@ -129,7 +132,7 @@ def _reset(fn: LightFunction, k: LightKernel, choices: Choices) -> None:
     fn.chosen = None
 
     def decide(fn: LightFunction) -> Silicon:
-        options = distinct(k, fn)
+        options = fn.ways = fn.ways or distinct(k, fn)
         fn.chosen = options[choices.pick(fn.bdf, len(options))] if len(options) > 1 else options[0]
         if fn in k.enabled:
             k.enable_now(fn)
@@ -139,21 +142,24 @@ def _reset(fn: LightFunction, k: LightKernel, choices: Choices) -> None:
 
 
 def distinct(k: LightKernel, fn: LightFunction) -> list[Silicon]:
-    """Return one silicon for each way in which a function can behave when groups are formed: isolated or not, and what
-    it makes of requester ids from below.
+    """Return one silicon for each way in which a function can behave when groups are formed: isolated or not, before
+    and after its controls are set. What a bridge makes of requester ids from below matters only where it is isolated:
+    below one that is not, all join it either way.
     """
     found: dict[Hashable, Silicon] = {}
     for silicon in fn.options:
         fn.chosen, fn.written = silicon, {}
         dev = LightDevice(fn)
-        before = acs_answer(k, dev).enabled
-        if not k.has(changes.ACS_IN_DMA_CONFIGURE) or k.has(changes.IOMMU_PROBE_IN_CORE):
+        late = k.has(changes.ACS_IN_DMA_CONFIGURE)
+        before = late and acs_answer(k, dev).enabled
+        if not late or k.has(changes.IOMMU_PROBE_IN_CORE):
             k.devices[fn.bdf], kept = dev, k.devices.get(fn.bdf)
             k.enable_now(fn)
             if kept is not None:
                 k.devices[fn.bdf] = kept
-        passes = silicon.pcie_type in _PASSING if silicon.is_bridge else True
-        found.setdefault((before, acs_answer(k, dev).enabled, passes), silicon)
+        after = acs_answer(k, dev).enabled
+        passes = after and silicon.is_bridge and silicon.pcie_type in _PASSING
+        found.setdefault((before, after, passes), silicon)
     fn.chosen, fn.written = None, {}
     return list(found.values())
 
