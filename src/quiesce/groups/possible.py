@@ -216,9 +216,9 @@ def _alone(devices: Sequence[LightDevice]) -> tuple[str, ...]:
 
 
 def _summary(runs: Sequence[_Run], asked: Sequence[str], complete: bool) -> Outcome:
-    groups = tuple(group for group in runs[0].groups if all(group in run.groups for run in runs))
+    groups = tuple(group for group in runs[0].groups if complete and all(group in run.groups for run in runs))
     ungrouped = tuple(bdf for bdf in runs[0].ungrouped if all(bdf in run.ungrouped for run in runs))
-    if len(runs) == 1:
+    if len(runs) == 1 and complete:
         return Outcome(groups, ungrouped, messages=runs[0].messages)
     settled = set(groups)
     rest = [tuple(group for group in run.groups if group not in settled) for run in runs]

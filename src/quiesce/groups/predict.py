@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from quiesce.groups.coverage import BY_DRIVER
 from quiesce.groups.kernel import LightKernel
 from quiesce.groups.machine import LightMachine, iommu_kind
-from quiesce.groups.possible import Outcome, Partition, every_outcome
+from quiesce.groups.possible import Outcome, Partition
 from quiesce.groups.power import power_groups
+from quiesce.groups.split import outcomes_of
 from quiesce.groups.units import units_of
 from quiesce.kernel import changes
 from quiesce.kernel.kernelset import KernelSet
@@ -79,7 +80,8 @@ def predict(
     if kind == "power":
         groups, alone = power_groups(m.functions.values())
         return Prediction(kernel.name, kind, tuple(map(tuple, groups)), tuple(alone), notes=tuple(notes))
-    outcomes = [every_outcome(m, lambda: LightKernel(m, kernel, parameters), unit, order) for unit in units_of(m)]
+    parts = (outcomes_of(m, lambda: LightKernel(m, kernel, parameters), unit, order) for unit in units_of(m))
+    outcomes = [outcome for found in parts for outcome in found]
     return _assembled(kernel, kind, outcomes, notes)
 
 
