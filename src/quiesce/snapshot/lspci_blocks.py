@@ -15,15 +15,16 @@ from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.errors import BadInput
 from quiesce.snapshot.lspci_headline import ADDRESS, Headline, read_headline
 from quiesce.snapshot.lspci_hex import Bytes, is_hex, read_line, whole_dump
-from quiesce.snapshot.lspci_lines import STARTS
+from quiesce.snapshot.lspci_lines import STARTS, WRAPPED_FROM
 
 _HEADLINE = re.compile(rf"(\s*(?:[*+-]\s+)?)({ADDRESS})(?:\s+(.*))?")
-_ANCHOR = re.compile(r":[01][0-9a-fA-F]\.[0-7]")
+_ANCHOR = re.compile(r":[01][0-9a-fA-F]\.[0-7](?<=[0-9a-fA-F]{2}:.{4})")
 _GROUP = re.compile(r"[\s#*`=-]*(?:IOMMU[ _-]?)?group\s*[:#]?\s*(?:([0-9]{1,6})\b|\*)[:,]?\s*(.*)", re.IGNORECASE)
 _UNIT = re.compile(r"\s*IOMMU:\s+(\S{1,40})\s*")
 _DEVICE = re.compile(r"\s*Group Device:\s+(.*)")
 _SYSFS = re.compile(rf"iommu_groups/([0-9]{{1,6}})(?:/devices)?(?:/({ADDRESS}))?")
 _LINK = re.compile(rf"(?:^|[\s/'])({ADDRESS})'?(?: -> '?(\S{{1,1000}}))?(?=[\s'@]|$)")
+_ONLY_LINKS = re.compile(rf"[^0-9A-Za-z]*(?:'?{ADDRESS}[@']{{0,2}}\s*)+")
 _CHAIN = re.compile(ADDRESS)
 _RECORD = re.compile(r"\s*(Slot|Device):\s+(" + ADDRESS + r")\s*")
 _FIELD = re.compile(
@@ -35,11 +36,10 @@ _LOG_LINE = re.compile(r"(?:<[0-9]>)?\[ {0,8}[0-9]{1,8}\.[0-9]{3,9}\]")
 _FENCE = ("```", "~~~", "[code]", "[/code]", "{{{", "}}}")
 _LINES_EACH = 1500
 """So many lines can be about one function: 256 of bytes and some hundred of text."""
-_LEAD = 300
+_LONGEST = 4000
+"""No line that matters is longer."""
 _SEEN_EACH = 8
 _AT_MOST = 150_000
-_WRAPPED_FROM = 40
-"""A headline that a mail program broke is at least so long."""
 
 
 @dataclass(slots=True)
@@ -58,6 +58,9 @@ class Sighting:
     """Number of the listing it is part of."""
     record: dict[str, str] = field(default_factory=dict)
     """Fields of ``lspci -vmm`` and of tables."""
+    parsed: Headline | None = None
+    width: int = 0
+    """Length of the line that the headline ends on."""
     sure: bool = True
     complete: bool = True
     """Whether what follows shows that nothing was cut off."""
@@ -66,15 +69,17 @@ class Sighting:
 
     def add(self, line: str) -> None:
         """Add a line of text: below the headline, or the end of a headline that a mail program broke."""
-        broken = not self.lines and len(self.headline) >= _WRAPPED_FROM and not line[0].isspace()
+        broken = not self.lines and self.width >= WRAPPED_FROM and not line[0].isspace()
         if broken and not self.record and not STARTS.match(line):
             self.headline += f" {line.strip()}"
+            self.width = len(line.strip())
+            self.parsed = None
         elif len(self.lines) < _LINES_EACH:
             self.lines.append(line)
 
-    def parsed(self) -> Headline:
-        """Return what the headline says."""
-        return read_headline(self.headline)
+    def breaks_off(self) -> bool:
+        """Whether the last line looks as if ``IOMMU group 7`` could have been broken off it."""
+        return bool(self.lines) and self.lines[-1].rstrip().endswith(("IOMMU", ","))
 
 
 @dataclass
@@ -97,13 +102,24 @@ def find_blocks(text: str, file: str) -> Found:
     reader = _Reader(file)
     number = 1
     for piece in text.split("\n\n"):
-        if len(piece) >= 7 and not reader.take_whole(piece, number):
+        if len(piece) >= 7 and reader.concerns(piece) and not reader.take_whole(piece, number):
             reader.take_lines(piece, number)
-        reader.gap()
+        reader.after_gap = True
         number += piece.count("\n") + 2
     if reader.current is not None and not text.endswith("\n"):
         reader.current.complete = False
     return reader.found
+
+
+def _address(text: str) -> Bdf:
+    """Return the address in a text that has the form of one."""
+    segment, _, rest = text.rpartition(":")[0].rpartition(":")
+    return Bdf(int(segment or "0", 16), int(rest, 16), int(text[-4:-2], 16), int(text[-1]))
+
+
+def _links_in(line: str) -> re.Match[str] | None:
+    """Return the first function in a line of ``ls`` or ``tree``."""
+    return _LINK.search(line) if " -> " in line or _ONLY_LINKS.fullmatch(line) else None
 
 
 class _Reader:
@@ -120,6 +136,10 @@ class _Reader:
         self.seen: dict[Bdf, int] = {}
         self.in_listing: set[Bdf] = set()
         self.in_group_listing = False
+
+    def concerns(self, piece: str) -> bool:
+        """Whether there can be anything of interest in a piece."""
+        return self.current is not None or ":" in piece or "roup" in piece
 
     # -- whole pieces --------------------------------------------------------------------------------------------
 
@@ -138,7 +158,7 @@ class _Reader:
 
     def begin(self, match: re.Match[str], number: int, lines: list[str], data: bytes = b"") -> bool:
         """Begin a new function."""
-        bdf = Bdf.parse(match[2])
+        bdf = _address(match[2])
         times = self.seen.get(bdf, 0)
         self.seen[bdf] = times + 1
         self.after_gap = False
@@ -151,10 +171,12 @@ class _Reader:
         if len(self.found.sightings) >= _AT_MOST:
             raise BadInput(self.file, f"line {number}", f"at most {_AT_MOST} functions")
         self.current = Sighting(bdf, number, (match[3] or "").rstrip(), [], data, listing=self.listing)
+        self.current.width = len(match.string)
         for line in filter(None, lines):
             self.current.add(line)
         if not data:
-            self.current.sure = read_headline(self.current.headline).sure
+            self.current.parsed = read_headline(self.current.headline)
+            self.current.sure = self.current.parsed.sure
             if match[1].strip() and not self.current.sure:
                 self.current = None
                 return True
@@ -173,38 +195,41 @@ class _Reader:
     # -- line by line --------------------------------------------------------------------------------------------
 
     def take_lines(self, piece: str, number: int) -> None:
-        """Go through a piece that is not as lspci prints it."""
-        starts = sorted({piece.rfind("\n", 0, match.start()) + 1 for match in _ANCHOR.finditer(piece)})
-        lead = piece if not starts else piece[: starts[0]]
-        if self.current is not None or "roup" in lead or "IOMMU:" in lead:
-            self.take_some(lead, number, _LEAD)
-        number += lead.count("\n")
-        for start, end in zip(starts, [*starts[1:], len(piece)][: len(starts)], strict=True):
-            segment = piece[start:end]
-            self.take_some(segment, number, _LINES_EACH)
-            number += segment.count("\n")
+        """Go through a piece that is not as lspci prints it: from one line with an address to the next."""
+        at = 0
+        while (match := _ANCHOR.search(piece, at)) is not None:
+            start = max(at, piece.rfind("\n", at, match.start()) + 1)
+            end = piece.find("\n", match.end())
+            if start > at:
+                self.take_some(piece[at : start - 1], number)
+                number += piece.count("\n", at, start)
+            self.take_line(piece[start : end if end >= 0 else len(piece)], number)
+            number += 1
+            if end < 0:
+                return
+            at = end + 1
+        self.take_some(piece[at:], number)
 
-    def take_some(self, text: str, number: int, count: int) -> None:
-        """Go through the first lines of a text, and of a long one the last ones too."""
-        lines = text.split("\n", count)
-        if len(lines) > count:
-            rest = lines.pop()
-            last = rest[-4000:].split("\n")[1:]
-            lines += ["", *last]
+    def take_some(self, text: str, number: int) -> None:
+        """Go through lines without an address: the first ones, and where there are many the last ones too."""
+        if self.current is None and not any(sign in text for sign in ("roup", "IOMMU:", "lspci")):
+            return
+        lines = text.split("\n", _LINES_EACH)
+        if len(lines) > _LINES_EACH:
+            lines[-1:] = ["", *lines[-1][-4000:].split("\n")[1:]]
         for at, line in enumerate(lines):
             self.take_line(line, number + at)
 
     def take_line(self, line: str, number: int) -> None:
         """Find out what a line is."""
-        if len(line) > 20_000:
-            line = line[:20_000]
-        if not line.strip() or line.lstrip().startswith(_FENCE):
-            self.gap()
-            return
+        line = line[:_LONGEST]
         match = _HEADLINE.fullmatch(line)
         if match is not None:
             self.begin(match, number, [])
-            self.put_group(self.group if self.in_group_listing else None)
+            if self.in_group_listing:
+                self.put_group(self.group)
+        elif not (words := line.strip()) or words.startswith(_FENCE):
+            self.gap()
         elif self.current is not None and self.take_below(self.current, line, number):
             pass
         elif not self.take_other(line, number):
@@ -239,13 +264,15 @@ class _Reader:
         elif (match := _DEVICE.fullmatch(line)) is not None and (head := _HEADLINE.fullmatch(match[1])) is not None:
             self.begin(head, number, [])
             self.put_group(self.group, quiet=True)
+            if self.current is not None:
+                self.current.width = len(line)
         elif _LOG_LINE.match(line):
             self.current = None
         elif not STARTS.match(line) and (match := _GROUP.fullmatch(line)) is not None:
             return self.begin_group(match, number)
         elif (match := _TREE_NUMBER.match(line)) is not None:
             self.group = match[1]
-        elif self.group is not None and self.in_group_listing and (match := _LINK.search(line)) is not None:
+        elif self.group is not None and self.in_group_listing and (match := _links_in(line)) is not None:
             self.take_link(match, number)
         elif _COMMAND.match(line):
             self.current, self.in_group_listing = None, False
@@ -273,12 +300,16 @@ class _Reader:
         head = _HEADLINE.fullmatch(match[2].strip())
         if head is None and match[2].strip():
             return False
+        if self.current is not None and not self.after_gap and self.current.breaks_off():
+            return False
         self.group, self.in_group_listing = match[1], True
         self.current = None
         if head is not None:
             self.begin(head, number, [])
             self.put_group(self.group)
             self.in_group_listing = False
+            if self.current is not None:
+                self.current.width = len(match.string)
         return True
 
     def put_group(self, group: str | None, quiet: bool = False) -> None:

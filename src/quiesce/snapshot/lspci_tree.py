@@ -36,13 +36,14 @@ def read_trees(text: str) -> Tree | None:
     if "]-" not in text:
         return None
     found, reader = Tree(), None
-    for number, line in enumerate(text.split("\n", _LINES_AT_MOST), start=1):
+    for number, raw in enumerate(text.split("\n", _LINES_AT_MOST), start=1):
+        line = raw.expandtabs(8) if "\t" in raw else raw
         if "-[" in line and _ROOT.match(line):
             reader = _Reader(found)
             reader.read(line, number)
-        elif reader is not None and _BRANCH.fullmatch(line) and line.strip("| \t"):
+        elif reader is not None and _BRANCH.fullmatch(line):
             reader.read(line, number)
-        elif line.strip("| \t"):
+        elif not line.strip():
             reader = None
     return found if found.functions or found.bridges else None
 
