@@ -135,6 +135,8 @@ class _Reader:
         self.listing = 0
         self.seen: dict[Bdf, int] = {}
         self.in_listing: set[Bdf] = set()
+        self.tired: set[str] = set()
+        """Headlines that came so often that they say nothing new."""
         self.in_group_listing = False
 
     def concerns(self, piece: str) -> bool:
@@ -164,6 +166,7 @@ class _Reader:
         self.after_gap = False
         self.current = None
         if times >= _SEEN_EACH:
+            self.tired.add(match.string)
             return True
         if bdf in self.in_listing:
             self.new_listing()
@@ -203,7 +206,9 @@ class _Reader:
             if start > at:
                 self.take_some(piece[at : start - 1], number)
                 number += piece.count("\n", at, start)
-            self.take_line(piece[start : end if end >= 0 else len(piece)], number)
+            line = piece[start : end if end >= 0 else len(piece)]
+            if line not in self.tired:
+                self.take_line(line, number)
             number += 1
             if end < 0:
                 return
@@ -212,7 +217,8 @@ class _Reader:
 
     def take_some(self, text: str, number: int) -> None:
         """Go through lines without an address: the first ones, and where there are many the last ones too."""
-        if self.current is None and not any(sign in text for sign in ("roup", "IOMMU:", "lspci")):
+        wanted = self.current is not None or self.in_group_listing
+        if not wanted and not any(sign in text for sign in ("roup", "IOMMU:", "lspci")):
             return
         lines = text.split("\n", _LINES_EACH)
         if len(lines) > _LINES_EACH:
@@ -224,7 +230,9 @@ class _Reader:
         """Find out what a line is."""
         line = line[:_LONGEST]
         match = _HEADLINE.fullmatch(line)
-        if match is not None:
+        if self.in_group_listing and self.group is not None and (links := _links_in(line)) is not None:
+            self.take_link(links, number)
+        elif match is not None:
             self.begin(match, number, [])
             if self.in_group_listing:
                 self.put_group(self.group)
@@ -272,8 +280,6 @@ class _Reader:
             return self.begin_group(match, number)
         elif (match := _TREE_NUMBER.match(line)) is not None:
             self.group = match[1]
-        elif self.group is not None and self.in_group_listing and (match := _links_in(line)) is not None:
-            self.take_link(match, number)
         elif _COMMAND.match(line):
             self.current, self.in_group_listing = None, False
             self.new_listing()

@@ -18,6 +18,8 @@ _TOKEN = re.compile(
     r"|(?P<device>[01][0-9a-f])\.(?P<function>[0-7])|(?P<branch>[+\\])|(?P<name>(?<=\.[0-7])  .*)"
 )
 _LINES_AT_MOST = 100_000
+_LONGEST = 1000
+"""lspci itself has room for 256 characters in a line of a tree."""
 
 
 @dataclass
@@ -37,7 +39,7 @@ def read_trees(text: str) -> Tree | None:
         return None
     found, reader = Tree(), None
     for number, raw in enumerate(text.split("\n", _LINES_AT_MOST), start=1):
-        line = raw.expandtabs(8) if "\t" in raw else raw
+        line = raw[:_LONGEST].expandtabs(8)
         if "-[" in line and _ROOT.match(line):
             reader = _Reader(found)
             reader.read(line, number)
@@ -95,5 +97,5 @@ class _Reader:
         device, function = int(match["device"], 16), int(match["function"])
         self.bridge = Bdf(*self.bus, device, function)
         rest = line[match.end() :]
-        self.found.functions.setdefault(self.bridge, rest.strip()[:200] if rest.startswith("  ") else "")
+        self.found.functions.setdefault(self.bridge, rest.strip() if rest.startswith("  ") else "")
         return True

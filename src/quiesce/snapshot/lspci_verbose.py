@@ -141,6 +141,8 @@ def _read_lines(builder: Builder, around: Around) -> None:
     ended = builder.lines[-1].startswith(("Kernel driver in use:", "Kernel modules:"))
     if not around.complete and not ended:
         builder.notes.append("the listing is cut off here; what it said of the capabilities behind is unknown")
+        if any(capabilities.is_extended(line) for line in listed):
+            builder.image.end_list()
         return
     builder.image.end_list()
     if not express:
