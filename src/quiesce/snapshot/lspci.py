@@ -43,11 +43,14 @@ def read_lspci(text: str, file: str, name: str = "", ids: Mapping[str, Ids] | No
     Raises BadInput when there is no function in it.
     """
     with _no_collection():
-        text = restored(text)
-        found = find_blocks(text, file)
-        read_tables(text, found)
-        tree = read_trees(text)
-        described = _describe_all(found, tree, ids or {})
+        return _read(restored(text), file, name, ids or {})
+
+
+def _read(text: str, file: str, name: str, ids: Mapping[str, Ids]) -> MachineDescription:
+    found = find_blocks(text, file)
+    read_tables(text, found)
+    tree = read_trees(text)
+    described = _describe_all(found, tree, ids)
     if not described:
         raise BadInput(file, "", "lspci output: lines such as `00:1f.2 SATA controller: ...` with hex bytes below")
     _set_multifunction(described)

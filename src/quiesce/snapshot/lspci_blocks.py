@@ -30,6 +30,7 @@ _RECORD = re.compile(r"\s*(Slot|Device):\s+(" + ADDRESS + r")\s*")
 _FIELD = re.compile(
     r"\s*(Class|Vendor|Device|SVendor|SDevice|PhySlot|Rev|ProgIf|Driver|Module|NUMANode|IOMMUGroup):\s+(.*)"
 )
+_FIELDS = re.compile(r"^(\w+):[ \t]+(.*)", re.MULTILINE)
 _TREE_NUMBER = re.compile(r"[^0-9A-Za-z]*?(?:├──|└──|\|--|`--|\+--|\\--)\s*([0-9]{1,6})\s*$")
 _COMMAND = re.compile(r"[^\n]{0,200}[#$%>]\s*(?:sudo\s+)?(?:/\S{0,40}/)?(lspci|dmesg|cat|find|ls|for|uname)\b")
 _LOG_LINE = re.compile(r"(?:<[0-9]>)?\[ {0,8}[0-9]{1,8}\.[0-9]{3,9}\]")
@@ -39,7 +40,7 @@ _LINES_EACH = 1500
 _LONGEST = 4000
 """No line that matters is longer."""
 _SEEN_EACH = 8
-_AT_MOST = 150_000
+_AT_MOST = 120_000
 
 
 @dataclass(slots=True)
@@ -149,7 +150,7 @@ class _Reader:
         """Take a function with its bytes, if it is exactly as lspci prints it."""
         start = piece.find("\n00: ")
         if start < 0:
-            return False
+            return piece.startswith("Slot:") and self.take_record(piece, number)
         data = whole_dump(piece[start + 1 :].rstrip("\n") + "\n")
         lead = len(piece) - len(piece.lstrip("\n"))
         lines = piece[lead:start].split("\n")
@@ -157,6 +158,20 @@ class _Reader:
         if data is None or match is None or len(_ANCHOR.findall(piece, lead, start)) > 1:
             return False
         return self.begin(match, number + lead, lines[1:], data)
+
+    def take_record(self, piece: str, number: int) -> bool:
+        """Take a function of ``lspci -vmm``, if there is nothing else in the piece."""
+        fields = _FIELDS.findall(piece)
+        match = _RECORD.fullmatch(f"{fields[0][0]}: {fields[0][1]}") if fields else None
+        if match is None or piece.rstrip("\n").count("\n") + 1 != len(fields):
+            return False
+        self.begin_record(match, number)
+        if self.current is not None:
+            for name, value in fields[1:]:
+                self.current.record.setdefault(name, value.rstrip())
+            if "IOMMUGroup" in self.current.record:
+                self.put_group(self.current.record["IOMMUGroup"])
+        return True
 
     def begin(self, match: re.Match[str], number: int, lines: list[str], data: bytes = b"") -> bool:
         """Begin a new function."""
@@ -245,21 +260,22 @@ class _Reader:
 
     def take_below(self, current: Sighting, line: str, number: int) -> bool:
         """Take bytes, and what the current function is known to be followed by."""
+        if current.record:
+            match = None if self.after_gap else _FIELD.fullmatch(line)
+            if match is not None:
+                current.record.setdefault(match[1], match[2].strip())
+                if match[1] == "IOMMUGroup":
+                    self.put_group(match[2].strip())
+            return match is not None
         pieces = current.pieces
-        expected = pieces.end if pieces is not None else None
-        if not current.data and is_hex(line, expected):
-            if self.after_gap and (pieces is None or not re.match(rf"\s*{pieces.end:02x}:", line)):
-                return False
-            current.pieces = pieces = pieces or Bytes()
-            read_line(pieces, line, number)
-            current.sure = True
-            return True
-        if current.record and (match := _FIELD.fullmatch(line)) and not self.after_gap:
-            current.record.setdefault(match[1], match[2].strip())
-            if match[1] == "IOMMUGroup":
-                self.put_group(match[2].strip())
-            return True
-        return False
+        if current.data or not is_hex(line, pieces.end if pieces is not None else None):
+            return False
+        if self.after_gap and (pieces is None or not re.match(rf"\s*{pieces.end:02x}:", line)):
+            return False
+        current.pieces = pieces = pieces or Bytes()
+        read_line(pieces, line, number)
+        current.sure = True
+        return True
 
     def take_other(self, line: str, number: int) -> bool:
         """Take lines that name groups, records and paths; say whether it was one."""

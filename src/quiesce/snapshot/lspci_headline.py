@@ -33,9 +33,9 @@ _KINDS = ("root-port", "switch-up", "switch-down", "pcie-to-pci")
 """What the groups of ``_PORT`` stand for, in the words of ``kinds``."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Headline:
-    """What the line says; None is what it does not say."""
+    """What the line says; None is what it does not say. Not to be changed once it is read."""
 
     class_code: int | None = None
     """Base class and sub-class."""

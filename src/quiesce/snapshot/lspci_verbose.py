@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from quiesce.snapshot import lspci_capabilities as capabilities
 from quiesce.snapshot import lspci_names as names
@@ -73,8 +74,7 @@ class Around:
 def rebuild(headline: Headline, text: Sequence[str], ids: Ids | None = None, around: Around | None = None) -> Rebuilt:
     """Return a function rebuilt from its headline and the decoded lines below it."""
     if not text:
-        config, known = _header(headline, ids, False, False)
-        return Rebuilt(bytes(config), bytes(known))
+        return _bare(headline, ids)
     lines = logical_lines(text)
     verbose = any(line.startswith(_STATUS_LINES) for line in lines)
     image = Image()
@@ -85,6 +85,13 @@ def rebuild(headline: Headline, text: Sequence[str], ids: Ids | None = None, aro
     _read_lines(builder, around or Around())
     size = len(image.data) if any(image.known[size:]) else size
     return Rebuilt(bytes(image.data[:size]), bytes(image.known[:size]), tuple(builder.notes))
+
+
+@lru_cache(maxsize=4096)
+def _bare(headline: Headline, ids: Ids | None) -> Rebuilt:
+    """Return what a headline alone says; large machines have few different ones."""
+    config, known = _header(headline, ids, False, False)
+    return Rebuilt(bytes(config), bytes(known))
 
 
 # -- the headline ------------------------------------------------------------------------------------------------
