@@ -150,6 +150,20 @@ def test_lspci_itself_reads_what_is_written(path: Path, tmp_path: Path) -> None:
     assert _bytes_of(printed) == _bytes_of(text)
 
 
+@pytest.mark.skipif(shutil.which("lspci") is None, reason="lspci is not installed")
+@pytest.mark.parametrize("size", [64, 256, 4096])
+@pytest.mark.parametrize("first", [b"\x86\x80", b"\xff"])
+def test_lspci_itself_reads_any_size_and_domain(size: int, first: bytes, tmp_path: Path) -> None:
+    data = (first * size)[:size]
+    bdfs = [Bdf.parse(text) for text in ("0000:00:00.0", "0001:ff:1f.7", "10000:e1:00.0")]
+    text = write([FunctionDescription(bdf, data) for bdf in bdfs])
+    (tmp_path / "dump").write_text(text)
+    printed = subprocess.run(
+        ["lspci", "-F", str(tmp_path / "dump"), "-n", "-D", "-xxxx"], capture_output=True, text=True, check=True
+    ).stdout
+    assert _bytes_of(printed) == _bytes_of(text)
+
+
 def _bytes_of(printed: str) -> str:
     """Leave out what lspci says about a function besides its bytes: of a virtual function it does not know the ids."""
     return re.sub(r"^(\S+\.[0-7]) .*", r"\1", printed, flags=re.MULTILINE)

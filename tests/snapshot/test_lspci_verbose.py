@@ -180,6 +180,22 @@ def test_the_decoded_text_of_a_real_machine_gives_what_its_bytes_say(path: Path)
     assert differing == []
 
 
+@needs_shared
+@pytest.mark.parametrize("path", WITH_BOTH, ids=lambda p: f"{p.parent.name}-{p.name}")
+def test_no_bit_that_text_tells_differs_from_the_bytes(path: Path) -> None:
+    lines = path.read_text(errors="replace").splitlines()
+    from_text = read_text("\n".join(line for line in lines if not HEX.match(line.lstrip())) + "\n", "text")
+    with_bytes = {item.bdf: item for item in read_text("\n".join(lines), "bytes").functions}
+    for item in from_text.functions:
+        assert item.known is not None
+        real = with_bytes[item.bdf]
+        length = min(len(real.config), len(item.config))
+        known = bytes(map(int.__and__, item.known, real.known or b"\xff" * length))[:length]
+        told = bytes(map(int.__and__, item.config, known))
+        assert told == bytes(map(int.__and__, real.config, known)), str(item.bdf)
+        assert any(known)
+
+
 lines_of_lspci = st.one_of(
     st.sampled_from(PORT.splitlines()),
     st.sampled_from(PORT.splitlines()).flatmap(

@@ -11,8 +11,10 @@ functions, ``lspci_tree`` and ``lspci_tables`` read pictures and tables, ``lspci
 
 from __future__ import annotations
 
+import gc
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from quiesce.snapshot import pci_regs as r
@@ -23,7 +25,7 @@ from quiesce.snapshot.image import Image
 from quiesce.snapshot.lspci_blocks import Found, Sighting, find_blocks
 from quiesce.snapshot.lspci_combine import Description, Part, describe
 from quiesce.snapshot.lspci_headline import Headline, read_name
-from quiesce.snapshot.lspci_lines import STARTS
+from quiesce.snapshot.lspci_lines import STARTS, whole_line
 from quiesce.snapshot.lspci_paste import restored
 from quiesce.snapshot.lspci_tables import read_tables
 from quiesce.snapshot.lspci_tree import Tree, read_trees
@@ -40,23 +42,40 @@ def read_lspci(text: str, file: str, name: str = "", ids: Mapping[str, Ids] | No
 
     Raises BadInput when there is no function in it.
     """
-    text = restored(text)
+    with _no_collection():
+        return _read(restored(text), file, name, ids or {})
+
+
+def _read(text: str, file: str, name: str, ids: Mapping[str, Ids]) -> MachineDescription:
     found = find_blocks(text, file)
     read_tables(text, found)
     tree = read_trees(text)
-    described = _describe_all(found, tree, ids or {})
+    described = _describe_all(found, tree, ids)
     if not described:
         raise BadInput(file, "", "lspci output: lines such as `00:1f.2 SATA controller: ...` with hex bytes below")
-    groups = {bdf: group for bdf, group in found.groups.items() if bdf in described}
     _set_multifunction(described)
+    _with_units(described, found.units)
+    groups = {bdf: group for bdf, group in found.groups.items() if bdf in described}
     return MachineDescription(
         name=name or "machine",
-        functions=tuple(_with_unit(described[bdf].item, found.units) for bdf in described),
+        functions=tuple(item.item for item in described.values()),
         source=file,
         notes=_notes(described, found, tree),
         recorded_groups=_groups(groups),
         recorded_ungrouped=tuple(map(str, _ungrouped(described, groups, found))),
     )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Leave out the search for cycles, of which reading makes none; with 100,000 functions it takes a third."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 # -- from places in the text to functions ------------------------------------------------------------------------
@@ -82,8 +101,8 @@ def _describe_all(found: Found, tree: Tree | None, ids: Mapping[str, Ids]) -> di
 
 def _note_group(item: Sighting, found: Found) -> None:
     """Note the group that ``-v`` states."""
-    for line in item.lines:
-        if "IOMMU" in line and (match := _GROUP.search(line)) is not None:
+    for at, line in enumerate(item.lines):
+        if "IOMMU" in line and (match := _GROUP.search(whole_line(item.lines, at))) is not None:
             if found.groups.setdefault(item.bdf, match[1]) != match[1]:
                 found.grouped_twice.append(item.bdf)
             return
@@ -138,21 +157,30 @@ def _bridge(bdf: Bdf, first: int, last: int | None, headline: Headline) -> Part:
 
 
 def _set_multifunction(described: dict[Bdf, Description]) -> None:
-    """Set the multifunction bit, which no text shows, where the device has other functions."""
+    """Set the multifunction bit, which no text shows, where the device has other functions.
+
+    What it reads in function 0 is known then, but where the others are virtual functions.
+    """
     slots: dict[tuple[int, int, int], list[Bdf]] = {}
-    for bdf in described:
-        slots.setdefault(bdf.slot, []).append(bdf)
-    for members in slots.values():
-        own = [bdf for bdf in members if not _VIRTUAL.search(described[bdf].item.attributes.get("name", ""))]
-        for bdf in members if len(members) > 1 else ():
-            item = described[bdf].item
-            if item.known is None or item.known[r.PCI_HEADER_TYPE] & r.PCI_HEADER_TYPE_MFD:
-                continue
-            config, known = bytearray(item.config), bytearray(item.known)
-            config[r.PCI_HEADER_TYPE] |= r.PCI_HEADER_TYPE_MFD
-            if bdf.function == 0 and len(own) > 1 and bdf in own:
-                known[r.PCI_HEADER_TYPE] |= r.PCI_HEADER_TYPE_MFD
-            described[bdf].item = replace(item, config=bytes(config), known=bytes(known))
+    for bdf, item in described.items():
+        if item.item.known is not None:
+            slots.setdefault(bdf.slot, []).append(bdf)
+    for slot, members in slots.items():
+        others = [bdf for bdf in (Bdf(*slot, number) for number in range(1, 8)) if bdf in described]
+        if others and (len(members) > 1 or others != members):
+            own = any(not _VIRTUAL.search(described[bdf].item.attributes.get("name", "")) for bdf in others)
+            for bdf in members:
+                described[bdf].item = _multifunction(described[bdf].item, own and not bdf.function)
+
+
+def _multifunction(item: FunctionDescription, sure: bool) -> FunctionDescription:
+    at, bit = r.PCI_HEADER_TYPE, r.PCI_HEADER_TYPE_MFD
+    if item.known is None or item.known[at] & bit or (item.config[at] & bit and not sure):
+        return item
+    config, known = bytearray(item.config), bytearray(item.known)
+    config[at] |= bit
+    known[at] |= bit if sure else 0
+    return FunctionDescription(item.bdf, bytes(config), item.present, item.attributes, bytes(known))
 
 
 # -- notes and groups --------------------------------------------------------------------------------------------
@@ -204,9 +232,12 @@ def _ungrouped(described: Mapping[Bdf, Description], groups: Mapping[Bdf, str], 
     return [bdf for bdf in described if bdf not in groups and bdf in shown]
 
 
-def _with_unit(item: FunctionDescription, units: Mapping[Bdf, str]) -> FunctionDescription:
-    unit = units.get(item.bdf)
-    return item if unit is None else replace(item, attributes={**item.attributes, "iommu": unit})
+def _with_units(described: dict[Bdf, Description], units: Mapping[Bdf, str]) -> None:
+    """Note the IOMMU that the text says owns a function."""
+    for bdf, unit in units.items():
+        if bdf in described:
+            item = described[bdf].item
+            described[bdf].item = replace(item, attributes={**item.attributes, "iommu": unit})
 
 
 # -- writing -----------------------------------------------------------------------------------------------------

@@ -15,31 +15,32 @@ from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.errors import BadInput
 from quiesce.snapshot.lspci_headline import ADDRESS, Headline, read_headline
 from quiesce.snapshot.lspci_hex import Bytes, is_hex, read_line, whole_dump
-from quiesce.snapshot.lspci_lines import STARTS
+from quiesce.snapshot.lspci_lines import STARTS, WRAPPED_FROM
 
 _HEADLINE = re.compile(rf"(\s*(?:[*+-]\s+)?)({ADDRESS})(?:\s+(.*))?")
-_ANCHOR = re.compile(r":[01][0-9a-fA-F]\.[0-7]")
+_ANCHOR = re.compile(r":[01][0-9a-fA-F]\.[0-7](?<=[0-9a-fA-F]{2}:.{4})")
 _GROUP = re.compile(r"[\s#*`=-]*(?:IOMMU[ _-]?)?group\s*[:#]?\s*(?:([0-9]{1,6})\b|\*)[:,]?\s*(.*)", re.IGNORECASE)
 _UNIT = re.compile(r"\s*IOMMU:\s+(\S{1,40})\s*")
 _DEVICE = re.compile(r"\s*Group Device:\s+(.*)")
 _SYSFS = re.compile(rf"iommu_groups/([0-9]{{1,6}})(?:/devices)?(?:/({ADDRESS}))?")
 _LINK = re.compile(rf"(?:^|[\s/'])({ADDRESS})'?(?: -> '?(\S{{1,1000}}))?(?=[\s'@]|$)")
+_ONLY_LINKS = re.compile(rf"[^0-9A-Za-z]*(?:'?{ADDRESS}[@']{{0,2}}\s*)+")
 _CHAIN = re.compile(ADDRESS)
 _RECORD = re.compile(r"\s*(Slot|Device):\s+(" + ADDRESS + r")\s*")
 _FIELD = re.compile(
     r"\s*(Class|Vendor|Device|SVendor|SDevice|PhySlot|Rev|ProgIf|Driver|Module|NUMANode|IOMMUGroup):\s+(.*)"
 )
+_FIELDS = re.compile(r"^(\w+):[ \t]+(.*)", re.MULTILINE)
 _TREE_NUMBER = re.compile(r"[^0-9A-Za-z]*?(?:├──|└──|\|--|`--|\+--|\\--)\s*([0-9]{1,6})\s*$")
 _COMMAND = re.compile(r"[^\n]{0,200}[#$%>]\s*(?:sudo\s+)?(?:/\S{0,40}/)?(lspci|dmesg|cat|find|ls|for|uname)\b")
 _LOG_LINE = re.compile(r"(?:<[0-9]>)?\[ {0,8}[0-9]{1,8}\.[0-9]{3,9}\]")
 _FENCE = ("```", "~~~", "[code]", "[/code]", "{{{", "}}}")
 _LINES_EACH = 1500
 """So many lines can be about one function: 256 of bytes and some hundred of text."""
-_LEAD = 300
+_LONGEST = 4000
+"""No line that matters is longer."""
 _SEEN_EACH = 8
-_AT_MOST = 150_000
-_WRAPPED_FROM = 40
-"""A headline that a mail program broke is at least so long."""
+_AT_MOST = 120_000
 
 
 @dataclass(slots=True)
@@ -58,6 +59,9 @@ class Sighting:
     """Number of the listing it is part of."""
     record: dict[str, str] = field(default_factory=dict)
     """Fields of ``lspci -vmm`` and of tables."""
+    parsed: Headline | None = None
+    width: int = 0
+    """Length of the line that the headline ends on."""
     sure: bool = True
     complete: bool = True
     """Whether what follows shows that nothing was cut off."""
@@ -66,15 +70,17 @@ class Sighting:
 
     def add(self, line: str) -> None:
         """Add a line of text: below the headline, or the end of a headline that a mail program broke."""
-        broken = not self.lines and len(self.headline) >= _WRAPPED_FROM and not line[0].isspace()
+        broken = not self.lines and self.width >= WRAPPED_FROM and not line[0].isspace()
         if broken and not self.record and not STARTS.match(line):
             self.headline += f" {line.strip()}"
+            self.width = len(line.strip())
+            self.parsed = None
         elif len(self.lines) < _LINES_EACH:
             self.lines.append(line)
 
-    def parsed(self) -> Headline:
-        """Return what the headline says."""
-        return read_headline(self.headline)
+    def breaks_off(self) -> bool:
+        """Whether the last line looks as if ``IOMMU group 7`` could have been broken off it."""
+        return bool(self.lines) and self.lines[-1].rstrip().endswith(("IOMMU", ","))
 
 
 @dataclass
@@ -97,13 +103,24 @@ def find_blocks(text: str, file: str) -> Found:
     reader = _Reader(file)
     number = 1
     for piece in text.split("\n\n"):
-        if len(piece) >= 7 and not reader.take_whole(piece, number):
+        if len(piece) >= 7 and reader.concerns(piece) and not reader.take_whole(piece, number):
             reader.take_lines(piece, number)
-        reader.gap()
+        reader.after_gap = True
         number += piece.count("\n") + 2
     if reader.current is not None and not text.endswith("\n"):
         reader.current.complete = False
     return reader.found
+
+
+def _address(text: str) -> Bdf:
+    """Return the address in a text that has the form of one."""
+    segment, _, rest = text.rpartition(":")[0].rpartition(":")
+    return Bdf(int(segment or "0", 16), int(rest, 16), int(text[-4:-2], 16), int(text[-1]))
+
+
+def _links_in(line: str) -> re.Match[str] | None:
+    """Return the first function in a line of ``ls`` or ``tree``."""
+    return _LINK.search(line) if " -> " in line or _ONLY_LINKS.fullmatch(line) else None
 
 
 class _Reader:
@@ -119,7 +136,13 @@ class _Reader:
         self.listing = 0
         self.seen: dict[Bdf, int] = {}
         self.in_listing: set[Bdf] = set()
+        self.tired: set[str] = set()
+        """Headlines that came so often that they say nothing new."""
         self.in_group_listing = False
+
+    def concerns(self, piece: str) -> bool:
+        """Whether there can be anything of interest in a piece."""
+        return self.current is not None or ":" in piece or "roup" in piece
 
     # -- whole pieces --------------------------------------------------------------------------------------------
 
@@ -127,7 +150,7 @@ class _Reader:
         """Take a function with its bytes, if it is exactly as lspci prints it."""
         start = piece.find("\n00: ")
         if start < 0:
-            return False
+            return piece.startswith("Slot:") and self.take_record(piece, number)
         data = whole_dump(piece[start + 1 :].rstrip("\n") + "\n")
         lead = len(piece) - len(piece.lstrip("\n"))
         lines = piece[lead:start].split("\n")
@@ -136,14 +159,29 @@ class _Reader:
             return False
         return self.begin(match, number + lead, lines[1:], data)
 
+    def take_record(self, piece: str, number: int) -> bool:
+        """Take a function of ``lspci -vmm``, if there is nothing else in the piece."""
+        fields = _FIELDS.findall(piece)
+        match = _RECORD.fullmatch(f"{fields[0][0]}: {fields[0][1]}") if fields else None
+        if match is None or piece.rstrip("\n").count("\n") + 1 != len(fields):
+            return False
+        self.begin_record(match, number)
+        if self.current is not None:
+            for name, value in fields[1:]:
+                self.current.record.setdefault(name, value.rstrip())
+            if "IOMMUGroup" in self.current.record:
+                self.put_group(self.current.record["IOMMUGroup"])
+        return True
+
     def begin(self, match: re.Match[str], number: int, lines: list[str], data: bytes = b"") -> bool:
         """Begin a new function."""
-        bdf = Bdf.parse(match[2])
+        bdf = _address(match[2])
         times = self.seen.get(bdf, 0)
         self.seen[bdf] = times + 1
         self.after_gap = False
         self.current = None
         if times >= _SEEN_EACH:
+            self.tired.add(match.string)
             return True
         if bdf in self.in_listing:
             self.new_listing()
@@ -151,10 +189,12 @@ class _Reader:
         if len(self.found.sightings) >= _AT_MOST:
             raise BadInput(self.file, f"line {number}", f"at most {_AT_MOST} functions")
         self.current = Sighting(bdf, number, (match[3] or "").rstrip(), [], data, listing=self.listing)
+        self.current.width = len(match.string)
         for line in filter(None, lines):
             self.current.add(line)
         if not data:
-            self.current.sure = read_headline(self.current.headline).sure
+            self.current.parsed = read_headline(self.current.headline)
+            self.current.sure = self.current.parsed.sure
             if match[1].strip() and not self.current.sure:
                 self.current = None
                 return True
@@ -173,38 +213,46 @@ class _Reader:
     # -- line by line --------------------------------------------------------------------------------------------
 
     def take_lines(self, piece: str, number: int) -> None:
-        """Go through a piece that is not as lspci prints it."""
-        starts = sorted({piece.rfind("\n", 0, match.start()) + 1 for match in _ANCHOR.finditer(piece)})
-        lead = piece if not starts else piece[: starts[0]]
-        if self.current is not None or "roup" in lead or "IOMMU:" in lead:
-            self.take_some(lead, number, _LEAD)
-        number += lead.count("\n")
-        for start, end in zip(starts, [*starts[1:], len(piece)][: len(starts)], strict=True):
-            segment = piece[start:end]
-            self.take_some(segment, number, _LINES_EACH)
-            number += segment.count("\n")
+        """Go through a piece that is not as lspci prints it: from one line with an address to the next."""
+        at = 0
+        while (match := _ANCHOR.search(piece, at)) is not None:
+            start = max(at, piece.rfind("\n", at, match.start()) + 1)
+            end = piece.find("\n", match.end())
+            if start > at:
+                self.take_some(piece[at : start - 1], number)
+                number += piece.count("\n", at, start)
+            line = piece[start : end if end >= 0 else len(piece)]
+            if line not in self.tired:
+                self.take_line(line, number)
+            number += 1
+            if end < 0:
+                return
+            at = end + 1
+        self.take_some(piece[at:], number)
 
-    def take_some(self, text: str, number: int, count: int) -> None:
-        """Go through the first lines of a text, and of a long one the last ones too."""
-        lines = text.split("\n", count)
-        if len(lines) > count:
-            rest = lines.pop()
-            last = rest[-4000:].split("\n")[1:]
-            lines += ["", *last]
+    def take_some(self, text: str, number: int) -> None:
+        """Go through lines without an address: the first ones, and where there are many the last ones too."""
+        wanted = self.current is not None or self.in_group_listing
+        if not wanted and not any(sign in text for sign in ("roup", "IOMMU:", "lspci")):
+            return
+        lines = text.split("\n", _LINES_EACH)
+        if len(lines) > _LINES_EACH:
+            lines[-1:] = ["", *lines[-1][-4000:].split("\n")[1:]]
         for at, line in enumerate(lines):
             self.take_line(line, number + at)
 
     def take_line(self, line: str, number: int) -> None:
         """Find out what a line is."""
-        if len(line) > 20_000:
-            line = line[:20_000]
-        if not line.strip() or line.lstrip().startswith(_FENCE):
-            self.gap()
-            return
+        line = line[:_LONGEST]
         match = _HEADLINE.fullmatch(line)
-        if match is not None:
+        if self.in_group_listing and self.group is not None and (links := _links_in(line)) is not None:
+            self.take_link(links, number)
+        elif match is not None:
             self.begin(match, number, [])
-            self.put_group(self.group if self.in_group_listing else None)
+            if self.in_group_listing:
+                self.put_group(self.group)
+        elif not (words := line.strip()) or words.startswith(_FENCE):
+            self.gap()
         elif self.current is not None and self.take_below(self.current, line, number):
             pass
         elif not self.take_other(line, number):
@@ -212,21 +260,22 @@ class _Reader:
 
     def take_below(self, current: Sighting, line: str, number: int) -> bool:
         """Take bytes, and what the current function is known to be followed by."""
+        if current.record:
+            match = None if self.after_gap else _FIELD.fullmatch(line)
+            if match is not None:
+                current.record.setdefault(match[1], match[2].strip())
+                if match[1] == "IOMMUGroup":
+                    self.put_group(match[2].strip())
+            return match is not None
         pieces = current.pieces
-        expected = pieces.end if pieces is not None else None
-        if not current.data and is_hex(line, expected):
-            if self.after_gap and (pieces is None or not re.match(rf"\s*{pieces.end:02x}:", line)):
-                return False
-            current.pieces = pieces = pieces or Bytes()
-            read_line(pieces, line, number)
-            current.sure = True
-            return True
-        if current.record and (match := _FIELD.fullmatch(line)) and not self.after_gap:
-            current.record.setdefault(match[1], match[2].strip())
-            if match[1] == "IOMMUGroup":
-                self.put_group(match[2].strip())
-            return True
-        return False
+        if current.data or not is_hex(line, pieces.end if pieces is not None else None):
+            return False
+        if self.after_gap and (pieces is None or not re.match(rf"\s*{pieces.end:02x}:", line)):
+            return False
+        current.pieces = pieces = pieces or Bytes()
+        read_line(pieces, line, number)
+        current.sure = True
+        return True
 
     def take_other(self, line: str, number: int) -> bool:
         """Take lines that name groups, records and paths; say whether it was one."""
@@ -239,14 +288,14 @@ class _Reader:
         elif (match := _DEVICE.fullmatch(line)) is not None and (head := _HEADLINE.fullmatch(match[1])) is not None:
             self.begin(head, number, [])
             self.put_group(self.group, quiet=True)
+            if self.current is not None:
+                self.current.width = len(line)
         elif _LOG_LINE.match(line):
             self.current = None
         elif not STARTS.match(line) and (match := _GROUP.fullmatch(line)) is not None:
             return self.begin_group(match, number)
         elif (match := _TREE_NUMBER.match(line)) is not None:
             self.group = match[1]
-        elif self.group is not None and self.in_group_listing and (match := _LINK.search(line)) is not None:
-            self.take_link(match, number)
         elif _COMMAND.match(line):
             self.current, self.in_group_listing = None, False
             self.new_listing()
@@ -273,12 +322,16 @@ class _Reader:
         head = _HEADLINE.fullmatch(match[2].strip())
         if head is None and match[2].strip():
             return False
+        if self.current is not None and not self.after_gap and self.current.breaks_off():
+            return False
         self.group, self.in_group_listing = match[1], True
         self.current = None
         if head is not None:
             self.begin(head, number, [])
             self.put_group(self.group)
             self.in_group_listing = False
+            if self.current is not None:
+                self.current.width = len(match.string)
         return True
 
     def put_group(self, group: str | None, quiet: bool = False) -> None:

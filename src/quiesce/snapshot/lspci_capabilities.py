@@ -38,6 +38,12 @@ class Capability:
         return self.offset >= r.PCI_CFG_SPACE_SIZE
 
 
+def is_extended(line: str) -> bool:
+    """Whether a line names an extended capability; lspci prints these behind all others."""
+    match = CAPABILITY.match(line)
+    return match is not None and len(match[1]) == 3
+
+
 def read(image: Image, lines: Sequence[str], notes: list[str]) -> bool:
     """Put all capabilities into the image; says whether PCI Express is among them."""
     found = _split(lines)

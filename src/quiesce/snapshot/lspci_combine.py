@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from quiesce.snapshot import pci_regs as r
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import FunctionDescription
 from quiesce.snapshot.lspci_blocks import Sighting
-from quiesce.snapshot.lspci_headline import Headline, read_headline, set_names
+from quiesce.snapshot.lspci_headline import Headline, read_fields, read_headline
 from quiesce.snapshot.lspci_hex import FULL_SIZES
+from quiesce.snapshot.lspci_lines import whole_line
 from quiesce.snapshot.lspci_verbose import HIDDEN, Around, Ids, rebuild
 
 SILENT = "answered with all ones when it was read (no power, or gone)"
@@ -28,7 +29,7 @@ _ATTRIBUTES = {
     "PhySlot": "slot",
     "NUMANode": "numa",
 }
-_ATTRIBUTE = re.compile(r"\s*(Kernel driver in use|Kernel modules|Physical Slot|NUMA node|DeviceName):\s*(.*?)\s*")
+_ATTRIBUTE = re.compile(r"\s*(Kernel driver in use|Kernel modules|Physical Slot|NUMA node|DeviceName):")
 _NUMA_IN_FLAGS = re.compile(r"\bNUMA\s+node\s+([0-9]{1,4})\b")
 
 
@@ -46,7 +47,7 @@ class Part:
         return bits, -self.line
 
 
-@dataclass
+@dataclass(slots=True)
 class Description:
     """What is known of a function, and the notes on it."""
 
@@ -56,30 +57,30 @@ class Description:
     """Whether there are no bytes of it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Function:
     """What was found about a function so far."""
 
-    dumped: list[Part] = field(default_factory=list)
-    decoded: list[Part] = field(default_factory=list)
-    attributes: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    dumped: list[Part]
+    decoded: list[Part]
+    attributes: dict[str, str]
+    notes: list[str]
 
 
 def describe(
     bdf: Bdf, sightings: Iterable[Sighting], around: Mapping[int, Around], ids: Ids | None, extra: Sequence[Part] = ()
 ) -> Description:
     """Combine what is said about one function; ``around`` by number of the listing, ``extra`` what else is known."""
-    found = _Function()
+    found = _Function([], [], {}, [])
     for sighting in sightings:
         _add(found, sighting, around, ids)
-    by_weight = (
-        sorted(found.dumped, key=Part.weight, reverse=True),
-        sorted(found.decoded, key=Part.weight, reverse=True),
-    )
-    parts = [*by_weight[0], *by_weight[1], *extra]
+    parts = [*_by_weight(found.dumped), *_by_weight(found.decoded), *extra]
     whole = parts[0] if len(parts) == 1 else overlay(parts)
-    notes = [*found.notes, *_size_notes(by_weight[0]), *_conflicts(parts)]
+    notes = found.notes
+    if found.dumped and len(parts[0].config) == FULL_SIZES[0]:
+        notes.append("only 64 bytes are known, so no capabilities")
+    if len(parts) > 1:
+        notes += _conflicts(parts)
     if whole.known is not None:
         notes = [
             *_missing(whole),
@@ -111,16 +112,9 @@ def _add(found: _Function, sighting: Sighting, around: Mapping[int, Around], ids
 
 def headline_of(sighting: Sighting) -> Headline:
     """Return class, ids and name from a headline, or from the fields of a record."""
-    record = sighting.record
-    if not record:
-        return sighting.parsed()
-    found = read_headline(f"{record.get('Class', '')}:")
-    set_names(found, record.get("Vendor", ""), record.get("Device", ""))
-    found.name = record.get("Name", found.name)
-    revision, interface = record.get("Rev", ""), record.get("ProgIf", "")
-    found.revision = int(revision, 16) if re.fullmatch(r"[0-9a-f]{2}", revision) else None
-    found.interface = int(interface, 16) if re.fullmatch(r"[0-9a-f]{2}", interface) else None
-    return found
+    if sighting.record:
+        return read_fields(sighting.record)
+    return sighting.parsed or read_headline(sighting.headline)
 
 
 def _bytes_of(sighting: Sighting, notes: list[str]) -> Part | None:
@@ -142,10 +136,8 @@ def _bytes_of(sighting: Sighting, notes: list[str]) -> Part | None:
     return Part(config, known, sighting.line)
 
 
-def _size_notes(dumped: Sequence[Part]) -> list[str]:
-    if dumped and len(dumped[0].config) == FULL_SIZES[0]:
-        return ["only 64 bytes are known, so no capabilities"]
-    return []
+def _by_weight(parts: list[Part]) -> list[Part]:
+    return sorted(parts, key=Part.weight, reverse=True) if len(parts) > 1 else parts
 
 
 def _add_attributes(into: dict[str, str], sighting: Sighting, headline: Headline, part: Part | None) -> None:
@@ -158,11 +150,12 @@ def _add_attributes(into: dict[str, str], sighting: Sighting, headline: Headline
     if part is not None and part.config[:4] == b"\xff\xff\xff\xff" and headline.device is not None:
         into.setdefault("vendor", f"{headline.vendor or 0:04x}")
         into.setdefault("device", f"{headline.device:04x}")
-    for line in sighting.lines:
-        match = _ATTRIBUTE.fullmatch(line)
+    for at, line in enumerate(sighting.lines):
+        match = _ATTRIBUTE.match(line)
         if match is not None:
-            into.setdefault(_ATTRIBUTES[match[1]], match[2][:200])
-        elif "NUMA" in line and (numa := _NUMA_IN_FLAGS.search(line)) is not None:
+            value = whole_line(sighting.lines, at).partition(":")[2].strip()
+            into.setdefault(_ATTRIBUTES[match[1]], value[:200])
+        elif "NUMA" in line and (numa := _NUMA_IN_FLAGS.search(whole_line(sighting.lines, at))) is not None:
             into.setdefault("numa", numa[1])
     for name, value in sighting.record.items():
         if name in _ATTRIBUTES:

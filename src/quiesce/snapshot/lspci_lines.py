@@ -8,7 +8,7 @@ the keys below carries on the line above it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _KEYS = (
     # the header
@@ -27,6 +27,8 @@ _KEYS = (
     r"PTM(?:Cap|Control|ClockGranularity|RootSelected|Effective)[^:]{0,12}:|Port Arbitration|LaneErrStat:|Desc:",
     r"CXLC(?:ap|tl)|McastCap:|McastCtl:|McastBAR:|Phy(?:16|32|64)(?:Cap|Ctl|Sta):|BAR [0-9]:|TphCap:",
 )
+WRAPPED_FROM = 40
+"""A line that a mail program broke is at least so long."""
 STARTS = re.compile(rf"\s*(?:{'|'.join(_KEYS)})")
 """What begins a new statement, whatever its indentation is."""
 _OTHER_KEY = re.compile(r"\s+[A-Z][A-Za-z0-9 /_-]{0,30}:")
@@ -34,6 +36,16 @@ _OTHER_KEY = re.compile(r"\s+[A-Z][A-Za-z0-9 /_-]{0,30}:")
 _IN_EXPRESS = re.compile(r"(?:Control|Status|Enable|Changed|Region|Memory at)\b")
 """Keys that below a PCI Express capability are the rest of a line about its slot."""
 _CAPABILITY = re.compile(r"Capabilities: \[[0-9a-f]{2,3}(?: v[0-9]{1,2})?\] (\w+)?")
+
+
+def whole_line(lines: Sequence[str], at: int) -> str:
+    """Return a line with what was broken off it."""
+    found, width = lines[at].strip(), len(lines[at].strip())
+    for line in lines[at + 1 :]:
+        if width < WRAPPED_FROM or line[:1].isspace() or STARTS.match(line):
+            break
+        found, width = f"{found} {line.strip()}", len(line.strip())
+    return found
 
 
 def logical_lines(lines: Iterable[str]) -> list[str]:

@@ -24,7 +24,7 @@ _ENTITIES = (("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&n
 _APOSTROPHES = ("&#39;", "&#x27;", "&apos;")
 _TAG = re.compile(r"</?(?:pre|code|p|div|span|td|tr|table|font|tt|b|i)(?: [^<>\n]{0,200})?>", re.IGNORECASE)
 _LINE_BREAK = re.compile(r"<br ?/?>\n?", re.IGNORECASE)
-_QUOTED = re.compile(r"^[ \t]{0,3}(?:>(?!TAbort|SERR|Reset)[ ]?)+", re.MULTILINE)
+_QUOTED = re.compile(r"^[ \t]{0,3}(?:>(?!TAbort|SERR|Reset) ?+)++", re.MULTILINE)
 """Quoting marks; a wrapped line of lspci's may begin with ``>TAbort-`` itself."""
 _PRINTABLE = re.compile(r"=(?:09|20$|3D)", re.MULTILINE)
 _MANY = 3
@@ -38,13 +38,16 @@ def restored(text: str) -> str:
     text = _ascii(text)
     if "=" in text and len(_PRINTABLE.findall(text, 0, 1 << 20)) >= _MANY:
         text = _from_quoted_printable(text)
-    if "</" in text or "<br" in text:
+    if "<" in text and ("</" in text or "<br" in text):
         text = _TAG.sub("", _LINE_BREAK.sub("\n", text))
     if "&" in text:
         for entity, meant in (*_ENTITIES, *((item, "'") for item in _APOSTROPHES)):
             text = text.replace(entity, meant)
-    if text.startswith((">", " >")) or "\n>" in text or "\n >" in text or "\n\t>" in text:
+    if ">" in text:
         text = _QUOTED.sub("", text)
+    lines = text.count("\n")
+    if lines > _MANY and text.count("\n\n") > 0.45 * lines:
+        text = text.replace("\n\n", "\n")
     return text
 
 

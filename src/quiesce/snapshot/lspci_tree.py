@@ -18,6 +18,8 @@ _TOKEN = re.compile(
     r"|(?P<device>[01][0-9a-f])\.(?P<function>[0-7])|(?P<branch>[+\\])|(?P<name>(?<=\.[0-7])  .*)"
 )
 _LINES_AT_MOST = 100_000
+_LONGEST = 1000
+"""lspci itself has room for 256 characters in a line of a tree."""
 
 
 @dataclass
@@ -36,13 +38,14 @@ def read_trees(text: str) -> Tree | None:
     if "]-" not in text:
         return None
     found, reader = Tree(), None
-    for number, line in enumerate(text.split("\n", _LINES_AT_MOST), start=1):
+    for number, raw in enumerate(text.split("\n", _LINES_AT_MOST), start=1):
+        line = raw[:_LONGEST].expandtabs(8)
         if "-[" in line and _ROOT.match(line):
             reader = _Reader(found)
             reader.read(line, number)
-        elif reader is not None and _BRANCH.fullmatch(line) and line.strip("| \t"):
+        elif reader is not None and _BRANCH.fullmatch(line):
             reader.read(line, number)
-        elif line.strip("| \t"):
+        elif not line.strip():
             reader = None
     return found if found.functions or found.bridges else None
 
@@ -94,5 +97,5 @@ class _Reader:
         device, function = int(match["device"], 16), int(match["function"])
         self.bridge = Bdf(*self.bus, device, function)
         rest = line[match.end() :]
-        self.found.functions.setdefault(self.bridge, rest.strip()[:200] if rest.startswith("  ") else "")
+        self.found.functions.setdefault(self.bridge, rest.strip() if rest.startswith("  ") else "")
         return True

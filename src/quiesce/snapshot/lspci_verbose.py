@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from quiesce.snapshot import lspci_capabilities as capabilities
 from quiesce.snapshot import lspci_names as names
@@ -33,6 +34,7 @@ _BRIDGES = {
 }
 _PROCESSOR = 0x0B20
 """Host bridges of PowerPC systems carry this class with the header of a bridge or without."""
+_KNOWN, _NOT_KNOWN = b"\xff\xff", b"\0\0"
 _STATUS_LINES = ("Control:", "Status:", "Flags:")
 _FLAG = re.compile(r"([^\s,;]+?)([+-])(?=[\s,;]|$)")
 
@@ -43,18 +45,9 @@ class Builder:
 
     image: Image
     lines: list[str]
-    headline: Headline
+    verbose: bool
+    """Whether lspci was asked for more than a list, and nobody took it out."""
     notes: list[str] = field(default_factory=list)
-    pin_known: bool = False
-    hidden: bool = False
-    """Whether lspci was not allowed to see the capabilities."""
-    listed: bool = False
-    """Whether there are lines about capabilities."""
-
-    @property
-    def verbose(self) -> bool:
-        """Whether lspci was asked for more than a list, and nobody took it out."""
-        return any(line.startswith(_STATUS_LINES) for line in self.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,49 +73,58 @@ class Around:
 
 def rebuild(headline: Headline, text: Sequence[str], ids: Ids | None = None, around: Around | None = None) -> Rebuilt:
     """Return a function rebuilt from its headline and the decoded lines below it."""
-    builder = Builder(Image(), logical_lines(text), headline)
-    builder.pin_known = any(line.startswith("Control:") for line in builder.lines)
-    _put_headline(builder, ids)
-    _put_header_type(builder)
-    if builder.lines:
-        _read_lines(builder, around or Around())
-    if not builder.pin_known:
-        _assume_pin(builder)
-    image = builder.image
-    size = len(image.data) if any(image.known[r.PCI_STD_HEADER_SIZEOF :]) else r.PCI_STD_HEADER_SIZEOF
+    if not text:
+        return _bare(headline, ids)
+    lines = logical_lines(text)
+    verbose = any(line.startswith(_STATUS_LINES) for line in lines)
+    image = Image()
+    size = r.PCI_STD_HEADER_SIZEOF
+    buses = any(line.startswith("Bus: primary=") for line in lines)
+    image.data[:size], image.known[:size] = _header(headline, ids, verbose, buses)
+    builder = Builder(image, lines, verbose)
+    _read_lines(builder, around or Around())
+    size = len(image.data) if any(image.known[size:]) else size
     return Rebuilt(bytes(image.data[:size]), bytes(image.known[:size]), tuple(builder.notes))
+
+
+@lru_cache(maxsize=4096)
+def _bare(headline: Headline, ids: Ids | None) -> Rebuilt:
+    """Return what a headline alone says; large machines have few different ones."""
+    config, known = _header(headline, ids, False, False)
+    return Rebuilt(bytes(config), bytes(known))
 
 
 # -- the headline ------------------------------------------------------------------------------------------------
 
 
-def _put_headline(builder: Builder, ids: Ids | None) -> None:
-    """Put class, ids, revision and programming interface."""
-    headline, image = builder.headline, builder.image
-    vendor, device = headline.vendor, headline.device
+def _header(headline: Headline, ids: Ids | None, verbose: bool, buses: bool) -> tuple[bytearray, bytearray]:
+    """Return the standard header with what the headline says, and the mask of what is known of it.
+
+    lspci shows the header type by what else it prints, and leaves out a revision or interface that is zero: in a list
+    always, but a list is so often shortened that only a verbose listing is believed. Bit 7 of the header type follows
+    from other functions. The interrupt pin, which only ``-vv`` shows, is guessed.
+    """
+    config, known = bytearray(r.PCI_STD_HEADER_SIZEOF), bytearray(r.PCI_STD_HEADER_SIZEOF)
+    vendor, device, code = headline.vendor, headline.device, headline.class_code
     if device is None and ids is not None:
         vendor, device = ids
-    image.put(r.PCI_VENDOR_ID, 2, _UNKNOWN_VENDOR if vendor is None else vendor, vendor is not None)
-    image.put(r.PCI_DEVICE_ID, 2, device or 0, device is not None)
-    code = headline.class_code
-    image.put(r.PCI_CLASS_DEVICE, 2, _UNKNOWN_CLASS if code is None else code, code is not None)
-    alive = builder.verbose and headline.revision != 0xFF
-    image.put(r.PCI_REVISION_ID, 1, headline.revision or 0, headline.revision not in (None, 0xFF) or alive)
-    image.put(r.PCI_CLASS_PROG, 1, headline.interface or 0, headline.interface not in (None, 0xFF) or alive)
-
-
-def _put_header_type(builder: Builder) -> None:
-    """Put the header type, which lspci shows by what else it prints; bit 7 follows from other functions."""
-    code = builder.headline.class_code
-    buses = any(line.startswith("Bus: primary=") for line in builder.lines)
+    config[0:2] = (_UNKNOWN_VENDOR if vendor is None else vendor).to_bytes(2, "little")
+    known[0:2] = _NOT_KNOWN if vendor is None else _KNOWN
+    config[2:4] = (device or 0).to_bytes(2, "little")
+    known[2:4] = _NOT_KNOWN if device is None else _KNOWN
+    config[r.PCI_CLASS_DEVICE : r.PCI_CLASS_DEVICE + 2] = (_UNKNOWN_CLASS if code is None else code).to_bytes(
+        2, "little"
+    )
+    known[r.PCI_CLASS_DEVICE : r.PCI_CLASS_DEVICE + 2] = _NOT_KNOWN if code is None else _KNOWN
+    alive = verbose and headline.revision != 0xFF
+    for at, number in ((r.PCI_REVISION_ID, headline.revision), (r.PCI_CLASS_PROG, headline.interface)):
+        config[at] = number or 0
+        known[at] = 0xFF if number not in (None, 0xFF) or (number is None and alive) else 0
     kind = _BRIDGES.get(code or 0, r.PCI_HEADER_TYPE_BRIDGE if buses else r.PCI_HEADER_TYPE_NORMAL)
-    known = buses or builder.verbose or code not in (None, _PROCESSOR)
-    builder.image.state(r.PCI_HEADER_TYPE, 1, r.PCI_HEADER_TYPE_MASK, kind, known)
-
-
-def _assume_pin(builder: Builder) -> None:
-    if builder.headline.class_code not in _WITHOUT_PIN:
-        builder.image.put(r.PCI_INTERRUPT_PIN, 1, 1, known=False)
+    config[r.PCI_HEADER_TYPE] = kind
+    known[r.PCI_HEADER_TYPE] = r.PCI_HEADER_TYPE_MASK if buses or verbose or code not in (None, _PROCESSOR) else 0
+    config[r.PCI_INTERRUPT_PIN] = 0 if code in _WITHOUT_PIN else 1
+    return config, known
 
 
 # -- lines below it ----------------------------------------------------------------------------------------------
@@ -131,21 +133,23 @@ def _assume_pin(builder: Builder) -> None:
 def _read_lines(builder: Builder, around: Around) -> None:
     unknown_type = any(line.startswith("!!! Unknown header type") for line in builder.lines)
     at = next((at for at, line in enumerate(builder.lines) if line.startswith("Capabilities:")), len(builder.lines))
+    if any(line.startswith("Control:") for line in builder.lines):
+        builder.image.put(r.PCI_INTERRUPT_PIN, 1, 0, known=not builder.image.get(r.PCI_HEADER_TYPE, 1))
     for line in builder.lines[:at]:
         _read_in_header(builder, line)
     listed = [line for line in builder.lines[at:] if not line.startswith("Capabilities: <")]
-    builder.hidden = unknown_type or any(line.startswith("Capabilities: <") for line in builder.lines[at:])
-    if builder.hidden:
+    if unknown_type or any(line.startswith("Capabilities: <") for line in builder.lines[at:]):
         builder.notes.append(HIDDEN)
         builder.image.forget(r.PCI_CAPABILITY_LIST, 1)
         return
-    builder.listed = bool(listed)
     express = capabilities.read(builder.image, listed, builder.notes)
-    if not (builder.listed or builder.verbose or around.lists):
+    if not (listed or builder.verbose or around.lists):
         return
     ended = builder.lines[-1].startswith(("Kernel driver in use:", "Kernel modules:"))
     if not around.complete and not ended:
         builder.notes.append("the listing is cut off here; what it said of the capabilities behind is unknown")
+        if any(capabilities.is_extended(line) for line in listed):
+            builder.image.end_list()
         return
     builder.image.end_list()
     if not express:
@@ -208,8 +212,9 @@ def _read_short_flags(builder: Builder, value: str) -> None:
     ):
         image.state(at, 2, bit, bit if word in words else 0)
     irq = re.search(r"\bIRQ ([0-9]{1,5})", value)
-    builder.pin_known = irq is None
-    if irq is not None and int(irq[1]) <= 0xFF:
+    if irq is None:
+        image.put(r.PCI_INTERRUPT_PIN, 1, 0, known=False)
+    elif int(irq[1]) <= 0xFF:
         image.put(r.PCI_INTERRUPT_LINE, 1, int(irq[1]), known=False)
 
 
@@ -217,7 +222,6 @@ def _read_interrupt(builder: Builder, value: str) -> None:
     match = re.match(r"pin ([A-D?])(?: routed to IRQ ([0-9]{1,5}))?", value)
     if match is None:
         return
-    builder.pin_known = True
     pin = "?ABCD".index(match[1])
     builder.image.put(r.PCI_INTERRUPT_PIN, 1, pin, known=pin != 0)
     if match[2] is not None and int(match[2]) <= 0xFF:
