@@ -17,13 +17,13 @@ from quiesce.snapshot.sysfs import DEVICES, SIGNATURES, TABLES
 from quiesce.snapshot.tree import FolderTree, MemoryTree, Tree, resolve
 
 TOP = "machine"
-_DEVICE_FILES = frozenset(
-    "ari_enabled broken_parity_status class current_link_speed current_link_width d3cold_allowed device driver_override "
-    "enable index irq label max_link_speed max_link_width modalias msi_bus numa_node power_state removable reset_method "
-    "resource revision secondary_bus_number subordinate_bus_number subsystem_device subsystem_vendor vendor".split()
+_DEVICE_FILES = re.compile(
+    r"ari_enabled|broken_parity_status|class|(?:current|max)_link_(?:speed|width)|d3cold_allowed|device|driver_override|"
+    r"enable|index|irq|label|modalias|msi_bus|numa_node|power_state|removable|reset_method|resource|revision|"
+    r"(?:secondary|subordinate)_bus_number|subsystem_(?:device|vendor)|vendor|"
+    r"sriov_(?:totalvfs|numvfs|offset|stride|vf_device|drivers_autoprobe)"
 )
 _DEVICE_LINKS = re.compile(r"driver|iommu|iommu_group|physfn|virtfn[0-9]{1,5}")
-_SRIOV = re.compile(r"sriov_(?:totalvfs|numvfs|offset|stride|vf_device|drivers_autoprobe)")
 _BUS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}")
 _GROUP_FILES = ("name", "type", "reserved_regions")
 _TABLE_LIMIT = 1 << 20
@@ -75,12 +75,12 @@ class _Copier:
         if data is not None:
             self.found.tree.add(path, data)
 
-    def text(self, path: str, how: str = "text") -> bool:
-        """Copy a text; returns whether it was there."""
+    def text(self, path: str, how: str | None = "text") -> bool:
+        """Copy a text, redacted by the method of that name; returns whether it was there."""
         data = self.source.read(f"{self.prefix}{path}", _TEXT_LIMIT)
         if data is None:
             return False
-        if self.redactor is not None:
+        if self.redactor is not None and how is not None:
             change = getattr(self.redactor, how)
             data = change(data.decode("utf-8", "replace")).encode()
         self.file(path, data)
@@ -98,7 +98,7 @@ class _Copier:
             self.found.tree.add(f"{DEVICES}/{name}", link=link)
         self.found.functions += 1
         for entry in self.source.entries(folder):
-            if entry in _DEVICE_FILES or _SRIOV.fullmatch(entry):
+            if _DEVICE_FILES.fullmatch(entry):
                 self.text(f"{place}/{entry}")
             elif _DEVICE_LINKS.fullmatch(entry):
                 target = self.source.link(f"{folder}/{entry}")
@@ -152,7 +152,7 @@ class _Copier:
         for path, how in (
             ("proc/cmdline", "command_line"),
             ("proc/version", "version"),
-            ("proc/sys/kernel/osrelease", "text"),
+            ("proc/sys/kernel/osrelease", None),
             ("proc/interrupts", "text"),
             ("proc/modules", "modules"),
         ):

@@ -19,6 +19,7 @@ _KEPT = re.compile(
     r"reboot|idle|i915\S*|xe\.\S*|amdgpu\S*|nouveau\S*|nvidia\S*|pnp\w*|pstore\S*|threadirqs|msi|no_console_suspend|efi\w*|"
     r"dyndbg|numa\w*|maxcpus|nr_cpus|possible_cpus|resource_alignment|realloc)"
 )
+_PLAIN = re.compile(r"[0-9]{1,4}|on|off|yes|no|[yYnN]|auto|true|false")
 _IMAGE = re.compile(r"vmlinu[xz]-[\w.+~-]+")
 _PATTERNS = (
     ("MAC addresses", re.compile(r"\b(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}\b")),
@@ -66,7 +67,9 @@ class Redactor:
 
     def command_line(self, text: str) -> str:
         """Keep the values of those parameters that say something about devices, and only the names of others."""
-        return " ".join(self._parameter(word) for word in text.split()) + "\n"
+        kernel, dashes, rest = f" {text.strip()} ".partition(" -- ")
+        self._count("arguments of the first process", len(rest.split()))
+        return " ".join(self._parameter(word) for word in kernel.split()) + (" --" if dashes else "") + "\n"
 
     def _parameter(self, word: str) -> str:
         name, equals, value = word.partition("=")
@@ -76,7 +79,7 @@ class Redactor:
         if not equals:
             kept = re.fullmatch(r"[\w.-]{1,40}", word) is not None
         else:
-            kept = _KEPT.fullmatch(name.replace("-", "_")) is not None or _KEPT.fullmatch(name) is not None
+            kept = _KEPT.fullmatch(name) is not None or _PLAIN.fullmatch(value) is not None
         if kept:
             return self.text(word)
         self._count("values of kernel parameters")
