@@ -22,6 +22,7 @@ COMMANDS = {
     "show-machine": "a machine as it was read: functions, bridges, IOMMUs, decoded registers",
     "draw": "draw a machine with groups, IOMMUs and ACS: text, or one SVG or HTML file",
     "plan": "hand a device of a real machine to a guest and take it back: steps, conditions, what goes wrong",
+    "collect": "copy what the kernel shows of this machine's PCI devices into an archive to send, redacted",
     "cases": "list the shipped cases, or print one",
     "rules": "list the rules, or explain one",
     "changes": "list the differences between kernels that quiesce knows",

@@ -6,11 +6,13 @@ A mail may hold lspci output, a boot log and tables one after another; every rea
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from quiesce.snapshot import pci_regs as r
 from quiesce.snapshot import text as own_text
+from quiesce.snapshot.acpi import READERS
+from quiesce.snapshot.acpidump import is_acpidump, read_acpi
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import FunctionDescription, MachineDescription
 from quiesce.snapshot.dmar import read_dmar
@@ -31,7 +33,12 @@ _CONFIG_NAME = re.compile(
 )
 _SIZES = (r.PCI_STD_HEADER_SIZEOF, r.PCI_CFG_SPACE_SIZE, r.PCI_CFG_SPACE_EXP_SIZE)
 _SIGNATURE = re.compile(rb"[A-Z][A-Z0-9_!]{3}")
-_LINE_OF_LSPCI = re.compile(r"^.{0,40}?\b[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]\b", re.MULTILINE)
+_OF_LSPCI = re.compile(
+    r"^[>\s]*(?:Slot:\s*)?(?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7][\s\"]|-\[[0-9a-fA-F]{4}:[0-9a-fA-F]{2}|"
+    r"IOMMU [Gg]roup:? [0-9]",
+    re.MULTILINE,
+)
+"""A line that lspci prints, or a listing of groups."""
 
 
 @dataclass
@@ -78,23 +85,16 @@ def looks_like_table(data: bytes) -> bool:
     return data[:4] in (b"DMAR", b"IVRS", b"IORT", b"VIOT", b"APIC", b"MCFG") and b"\0" in data[:36]
 
 
-def read_table(into: Contents, data: bytes, file: str) -> None:
-    """Take a raw ACPI table, or several one after another."""
-    tables: dict[str, tuple[bytes, ...]] = {}
-    at = 0
-    while at < len(data) and (at == 0 or is_table(data[at:])):
-        length = max(int.from_bytes(data[at + 4 : at + 8], "little"), 36)
-        table = data[at : at + length]
-        tables[table[:4].decode("latin-1")] = (*tables.get(table[:4].decode("latin-1"), ()), table)
-        at += length
-    _add_tables(into, tables, file)
-
-
-def _add_tables(into: Contents, tables: dict[str, tuple[bytes, ...]], file: str) -> None:
+def read_tables(into: Contents, data: bytes, file: str) -> None:
+    """Take raw ACPI tables, or the text of acpidump."""
+    found = read_acpi(data, file)
+    tables = dict(found.tables)
     ivrs, dmar = tables.pop("IVRS", (None,))[0], tables.pop("DMAR", (None,))[0]
-    into.machines.append(
-        checked(MachineDescription(name="", functions=(), ivrs=ivrs, dmar=dmar, source=file, tables=tables), file)
+    kept = {name: value for name, value in tables.items() if name in READERS}
+    machine = MachineDescription(
+        name="", functions=(), ivrs=ivrs, dmar=dmar, source=file, tables=kept, notes=found.notes
     )
+    into.machines.append(checked(machine, file))
 
 
 def read_text(into: Contents, text: str, file: str, name: str, ids: Mapping[str, Ids] | None = None) -> None:
@@ -116,20 +116,22 @@ def _is_ours(text: str) -> bool:
 
 
 def _read_paste(into: Contents, text: str, file: str, name: str, ids: Mapping[str, Ids] | None) -> None:
-    before = len(into.machines)
-    error: BadInput | None = None
+    """Let each reader take what it understands; the error of the first that was meant counts when none does."""
+    errors: list[BadInput] = []
+    readers: list[Callable[[], None]] = []
+    if " @ " in text and is_acpidump(text):
+        readers.append(lambda: read_tables(into, text.encode("utf-8", "replace"), file))
     if is_kernel_log(text):
+        readers.append(lambda: into.machines.append(read_dmesg(text, file, name)))
+    if not readers or _OF_LSPCI.search(text):
+        readers.append(lambda: into.machines.append(_with_cmdline(read_lspci(text, file, name, ids), text)))
+    for reader in readers:
         try:
-            into.machines.append(read_dmesg(text, file, name))
+            reader()
         except BadInput as bad:
-            error = bad
-    try:
-        found = read_lspci(text, file, name, ids)
-        into.machines.append(_with_cmdline(found, text))
-    except BadInput as bad:
-        error = error or bad
-    if len(into.machines) == before and error is not None:
-        raise error
+            errors.append(bad)
+    if len(errors) == len(readers):
+        raise errors[0]
 
 
 def _with_cmdline(found: MachineDescription, text: str) -> MachineDescription:

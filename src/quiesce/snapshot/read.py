@@ -111,7 +111,7 @@ def _read_data(
     if is_archive(data) and not inner:
         _read_packed(found, data, label, name, ids)
     elif contents.is_table(data) or contents.looks_like_table(data):
-        contents.read_table(found, data, label)
+        contents.read_tables(found, data, label)
     elif bdf is not None:
         contents.read_config(found, data, bdf, label)
     else:
