@@ -18,6 +18,7 @@ from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.capabilities.decode import decode
 from quiesce.snapshot.description import FunctionDescription
 from quiesce.snapshot.dmar import Dmar, ignored_units, mismatched_scope
+from quiesce.snapshot.dmesg import read_dmesg
 from quiesce.snapshot.iort import Iort
 from quiesce.snapshot.ivrs import Ivrs
 from quiesce.snapshot.madt import Madt
@@ -106,6 +107,11 @@ def read_machine_text(data: bytes) -> object:
     return found
 
 
+def read_log(data: bytes) -> object:
+    """Read a boot log."""
+    return read_dmesg(data.decode("utf-8", "replace"), "log", "log")
+
+
 def decode_config(data: bytes) -> object:
     """Decode configuration space; the second half is the mask of what is known, when there is one."""
     size = 4096 if len(data) > 4096 else 256 if len(data) > 256 else 64
@@ -120,18 +126,16 @@ def predict_groups(data: bytes) -> object:
     return [predict(found, kernel("v6.12"), iommu=kind) for kind in (None, "intel", "amd")]
 
 
+def read_any_file(data: bytes) -> object:
+    """Read a file of whatever kind, as from a folder or an archive."""
+    found = _attribute("quiesce.snapshot.contents", "Contents")()
+    _attribute("quiesce.snapshot.read", "_read_data")(found, data, "file", "file")
+    return found
+
+
 def read_case(data: bytes) -> object:
     """Read a case."""
     return _attribute("quiesce.cases.case", "parse_case")(data.decode("utf-8", "replace"), "case")
-
-
-def _optional(module: str, name: str, text: bool = True) -> Target | None:
-    """Return a reader that may not be there yet."""
-    try:
-        reader = _attribute(module, name)
-    except (ImportError, AttributeError):
-        return None
-    return lambda data: reader(data.decode("utf-8", "replace") if text else data, "input")
 
 
 def _attribute(module: str, name: str) -> Any:
@@ -157,12 +161,8 @@ def formats() -> dict[str, Format]:
         Format("config", decode_config, seeds.configs, binary=True),
         Format("groups", predict_groups, seeds.machines),
         Format("case", read_case, seeds.cases),
+        Format("dmesg", read_log, seeds.logs),
+        Format("archive", read_any_file, seeds.archives, binary=True),
+        Format("file", read_any_file, seeds.files, binary=True),
     ]
-    for name, module, reader, text, first in (
-        ("dmesg", "quiesce.snapshot.dmesg", "read_dmesg", True, seeds.logs),
-        ("archive", "quiesce.snapshot.archive", "open_archive", False, seeds.archives),
-    ):
-        target = _optional(module, reader, text)
-        if target is not None:
-            found.append(Format(name, target, first, binary=not text))
     return {item.name: item for item in found}

@@ -32,9 +32,12 @@ class Crash:
     input: bytes
     count: int = 1
     file: str = ""
+    detail: str = ""
+    """Where it was when it was stopped."""
 
     def __str__(self) -> str:
-        return f"{self.what} at {self.where} ({self.count} times): {self.file or repr(self.input[:60])}"
+        where = f"{self.where}, then {self.detail}" if self.detail else self.where
+        return f"{self.what} at {where} ({self.count} times): {self.file or repr(self.input[:60])}"
 
 
 @dataclass
@@ -86,7 +89,7 @@ class Guard:
         except BadInput:
             self.tally.refused += 1
         except TooLong as error:
-            self._crash(f"more than {self._seconds:g} s", _where(error, deepest=False), data)
+            self._crash(f"more than {self._seconds:g} s", _where(error, deepest=False), data, _where(error))
         except (Exception, SystemExit) as error:
             self._crash(type(error).__name__, _where(error), data)
         else:
@@ -97,12 +100,12 @@ class Guard:
             self._memory = peak
             self._crash(f"more than {MEGABYTES} MB", self._name, data)
 
-    def _crash(self, what: str, where: str, data: bytes) -> None:
+    def _crash(self, what: str, where: str, data: bytes, detail: str = "") -> None:
         known = self.tally.crashes.get((what, where))
         if known is not None:
             known.count += 1
             return
-        crash = Crash(what, where, data)
+        crash = Crash(what, where, data, detail=detail)
         if self._save is not None:
             self._save.mkdir(parents=True, exist_ok=True)
             path = self._save / f"{self._name}-{hashlib.sha256(data).hexdigest()[:12]}"
@@ -124,5 +127,5 @@ def _where(error: BaseException, deepest: bool = True) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "quiesce" in Path(frame.filename).parts]
     if not frames:
         return "unknown"
-    frame = frames[-1] if deepest else frames[min(1, len(frames) - 1)]
-    return f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" if deepest else f"{frame.filename} {frame.name}"
+    frame = frames[-1 if deepest else 0]
+    return f"{Path(frame.filename).name}:{frame.lineno if deepest else ''} {frame.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -180,7 +181,20 @@ def archives() -> list[bytes]:
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
-    return [raw.getvalue()]
+    return [raw.getvalue(), gzip.compress(raw.getvalue(), mtime=0)]
+
+
+def files() -> list[bytes]:
+    """Return files of all kinds, and some that hold several things."""
+    table = table_of_a_recording()
+    return [
+        table,
+        table + tables("APIC")[0],
+        _dumped(table),
+        _VERBOSE + _dumped(table) + _LOG,
+        *machines(),
+        *archives(),
+    ]
 
 
 def small_recordings() -> list[bytes]:
