@@ -207,7 +207,7 @@ class Ivrs:
     def last_bdf(self, segment: int = 0) -> int | None:
         """Return the highest requester id that Linux makes room for; None when a block names none it looks at.
 
-        As find_last_devid_from_ivhd (v6.0 on, per segment): neither aliases' targets nor special and ACPI devices
+        As find_last_devid_from_ivhd (v6.1, per segment): neither targets of aliases nor special and ACPI devices
         count. Aliases beyond it are written outside of the kernel's tables.
         """
         last = 0
