@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint slow bench clean
+.PHONY: demo test lint slow bench fuzz clean
 
 demo: $(STAMP)
 	$(VENV)/bin/quiesce replay
@@ -22,6 +22,10 @@ slow: $(STAMP)
 
 bench: $(STAMP)
 	$(VENV)/bin/python bench/run.py
+
+fuzz: $(STAMP)
+	$(VENV)/bin/python fuzz/run.py --seconds 300 --jobs 2
+	$(VENV)/bin/python fuzz/run.py --large --jobs 2
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

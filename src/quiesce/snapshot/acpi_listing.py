@@ -18,6 +18,9 @@ from quiesce.snapshot.acpi_listing_names import BIT_NAMES, NAMES, UMBRELLAS
 _FIELD = re.compile(r"\[([0-9A-F]{3,8})h \d+ +([0-9A-F]+)(h?)\] +([^:]*?) : ?(.*)$")
 _MORE = re.compile(r"(?:/\* [0-9A-F]{3,8}h \d+ +\w+ \*/| {4}) *((?:[0-9A-F]{2} )+)")
 _BITS = re.compile(r" {4,}(\S[^:]*?) : ([0-9A-F]+)$")
+_LONGEST_LINE = 1000
+_LONGEST_VALUE = 20_000
+_MOST_BITS = 64
 _END = "Raw Table Data"
 _GAVE_UP = ("**** Unknown", "terminates early")
 
@@ -64,6 +67,7 @@ def read_listing(text: str) -> list[ListedField]:
     for line in text.splitlines():
         if line.startswith(_END):
             break
+        line = line[:_LONGEST_LINE]
         match = _FIELD.match(line)
         if match:
             size = int(match[2], 16 if match[3] else 10)
@@ -82,6 +86,8 @@ def _without_comment(value: str) -> str:
 
 def _continued(field: ListedField, line: str) -> ListedField:
     bits, more = _BITS.match(line), _MORE.match(line)
+    if len(field.bits) >= _MOST_BITS or len(field.value) >= _LONGEST_VALUE:
+        return field
     if bits:
         return replace(field, bits=(*field.bits, (bits[1], int(bits[2], 16))))
     return replace(field, value=f"{field.value} {more[1]}".strip("\\ ")) if more else field
@@ -124,7 +130,7 @@ def _is_mistaken(field: ListedField, table: bytes) -> bool:
 
 def _cut_at_the_next(listed: list[ListedField]) -> Iterator[ListedField]:
     """Shorten what runs into the next field: ``iasl`` shows 8 bytes for a UID that is a number, however long it is."""
-    for field, following in zip(listed, [*listed[1:], None], strict=True):
+    for field, following in zip(listed, [*listed[1:], None], strict=False):
         if following is not None and field.offset < following.offset < field.offset + field.size:
             size = following.offset - field.offset
             yield replace(field, size=size, value=field.value[-2 * size :])

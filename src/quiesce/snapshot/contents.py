@@ -25,7 +25,7 @@ from quiesce.snapshot.lspci_verbose import Ids
 from quiesce.snapshot.qemu_recording import read_recording
 
 _OUR_TEXT = re.compile(r"^\s*(machine\s+\S+\s*$|([0-9a-fA-F:]+\.[0-7])\s+[a-z][a-z0-9-]*(\s|$))", re.MULTILINE)
-_HEX = re.compile(r"^\s*[0-9a-fA-F]{2}: [0-9a-fA-F]{2} ", re.MULTILINE)
+_HEX = re.compile(r"^[^\S\n]*[0-9a-fA-F]{2}: [0-9a-fA-F]{2} ", re.MULTILINE)
 _CMDLINE = re.compile(r"^.{0,40}?\b(BOOT_IMAGE=\S{1,400}.{0,4000})$", re.MULTILINE)
 _RELEASE_IN_IMAGE = re.compile(r"BOOT_IMAGE=\S*?vmlinu[xz]-([0-9]\S*)")
 _CONFIG_NAME = re.compile(

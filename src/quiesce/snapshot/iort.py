@@ -157,7 +157,7 @@ def _mapped(node: Node, number: int) -> tuple[int, int] | None:
     """Return where an id goes to from a node: the offset of the next node and the id there.
 
     A match at the very end of a range gives way to another that begins there: some firmware writes the number of ids
-    where the number minus one belongs (iort_id_map, since v5.6).
+    where the number minus one belongs (iort_id_map).
     """
     special, at_end = node.special_mapping, None
     for index, mapping in enumerate(node.mappings):

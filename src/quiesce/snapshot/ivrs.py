@@ -8,9 +8,11 @@ the IOMMU.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from heapq import heappop, heappush
 
 from quiesce.snapshot.acpi_layout import Notes, Part
 from quiesce.snapshot.bdf import Bdf
@@ -152,8 +154,8 @@ class Ivrs:
         return tuple(block for block in self.blocks if block.type == target)
 
     @cached_property
-    def _owners(self) -> dict[int, list[int]]:
-        """By segment, the index in `units` of the unit that covers each requester id, -1 for none."""
+    def _owners(self) -> dict[int, _Last]:
+        """By segment, the index in `units` of the unit that covers each requester id."""
         spans: dict[int, list[tuple[int, int, int]]] = {}
         for index, unit in enumerate(self.units):
             here = spans.setdefault(unit.segment, [])
@@ -161,32 +163,33 @@ class Ivrs:
                 here.append((entry.first, entry.last, index))
                 if entry.alias is not None:
                     here.append((entry.alias, entry.alias, index))
-        return {segment: _painted(found) for segment, found in spans.items()}
+        return {segment: _Last(found) for segment, found in spans.items()}
 
     def unit_of(self, devid: int, segment: int = 0) -> IvrsUnit | None:
         """Return the IOMMU that covers a requester id; of several, the last one in the table."""
         owners = self._owners.get(segment)
-        index = -1 if owners is None or not 0 <= devid <= _LAST_DEVID else owners[devid]
+        index = -1 if owners is None else owners.of(devid)
         return None if index < 0 else self.units[index]
 
     @cached_property
-    def _aliases(self) -> dict[int, list[int]]:
-        """By segment, the alias of each requester id, -1 for none."""
+    def _aliases(self) -> dict[int, _Last]:
+        """By segment, the alias of each requester id."""
         spans: dict[int, list[tuple[int, int, int]]] = {}
         for unit in self.units:
             found = ((entry.first, entry.last, entry.alias) for entry in unit.entries if entry.alias is not None)
             spans.setdefault(unit.segment, []).extend(found)
-        return {segment: _painted(found) for segment, found in spans.items() if found}
+        return {segment: _Last(found) for segment, found in spans.items() if found}
 
     def alias_table(self, segment: int = 0) -> dict[int, int]:
         """Return requester id -> alias, for the ids whose alias is not themselves."""
-        found = enumerate(self._aliases.get(segment, ()))
-        return {devid: alias for devid, alias in found if alias not in (-1, devid)}
+        found = self._aliases.get(segment)
+        return {} if found is None else {devid: alias for devid, alias in found.all() if alias != devid}
 
     def alias_of(self, devid: int, segment: int = 0) -> int:
         """Return the requester id under which the requests of ``devid`` arrive."""
         found = self._aliases.get(segment)
-        return devid if found is None or not 0 <= devid <= _LAST_DEVID or found[devid] < 0 else found[devid]
+        alias = -1 if found is None else found.of(devid)
+        return devid if alias < 0 else alias
 
     def alias_entry(self, devid: int, segment: int = 0) -> tuple[IvrsUnit, IvhdEntry] | None:
         """Return the block and the entry that give a requester id its alias."""
@@ -198,12 +201,13 @@ class Ivrs:
 
     def covered(self, segment: int = 0) -> frozenset[int]:
         """Return every requester id that some unit translates for."""
-        return frozenset(devid for devid, index in enumerate(self._owners.get(segment, ())) if index >= 0)
+        owners = self._owners.get(segment)
+        return frozenset(() if owners is None else (devid for devid, _ in owners.all()))
 
     def last_bdf(self, segment: int = 0) -> int | None:
         """Return the highest requester id that Linux makes room for; None when a block names none it looks at.
 
-        As find_last_devid_from_ivhd (v6.0 on, per segment): neither aliases' targets nor special and ACPI devices
+        As find_last_devid_from_ivhd (v6.1, per segment): neither targets of aliases nor special and ACPI devices
         count. Aliases beyond it are written outside of the kernel's tables.
         """
         last = 0
@@ -232,28 +236,40 @@ def _last_looked_at(entry: IvhdEntry) -> int:
     return entry.last if entry.kind in _LAST_SEEN else -1
 
 
-def _painted(spans: Sequence[tuple[int, int, int]]) -> list[int]:
-    """Return a value for every requester id: that of the last span that has it in it, -1 for none.
+class _Last:
+    """For every requester id the value of the last of some spans (first, last, value) that it is in, -1 for none.
 
-    The spans are taken from the last on; ``following`` leads over ids that have a value already, so that the cost
-    grows with spans plus ids.
+    Kept as the ids at which the value changes, so that the cost follows the number of spans.
     """
-    values = [-1] * (_LAST_DEVID + 1)
-    following = list(range(_LAST_DEVID + 2))
-    for first, last, value in reversed(spans):
-        at = _free_from(following, first)
-        while at <= last:
-            values[at] = value
-            following[at] = at + 1
-            at = _free_from(following, at + 1)
-    return values
 
+    def __init__(self, spans: Sequence[tuple[int, int, int]]) -> None:
+        self.starts: list[int] = [0]
+        self.values: list[int] = [-1]
+        events = sorted((edge, index) for index, span in enumerate(spans) for edge in (span[0], span[1] + 1))
+        active: list[int] = []
+        for edge, index in events:
+            if edge == spans[index][0] <= spans[index][1]:
+                heappush(active, -index)
+            while active and spans[-active[0]][1] < edge:
+                heappop(active)
+            self._go_on(edge, spans[-active[0]][2] if active else -1)
 
-def _free_from(following: list[int], at: int) -> int:
-    while following[at] != at:
-        following[at] = following[following[at]]
-        at = following[at]
-    return at
+    def _go_on(self, edge: int, value: int) -> None:
+        if edge == self.starts[-1]:
+            self.values[-1] = value
+        elif value != self.values[-1]:
+            self.starts.append(edge)
+            self.values.append(value)
+
+    def of(self, devid: int) -> int:
+        """Return the value of an id."""
+        return self.values[bisect_right(self.starts, devid) - 1] if devid >= 0 else -1
+
+    def all(self) -> Iterator[tuple[int, int]]:
+        """Yield the ids that have a value, with it."""
+        for start, end, value in zip(self.starts, [*self.starts[1:], _LAST_DEVID + 1], self.values, strict=True):
+            if value >= 0:
+                yield from ((devid, value) for devid in range(start, end))
 
 
 # -- reading -----------------------------------------------------------------------------------------------------

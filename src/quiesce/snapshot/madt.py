@@ -1,7 +1,7 @@
 """The MADT (signature APIC): processors, interrupt controllers, and how legacy interrupts are wired to them.
 
 ACPI specification 6.5, section 5.2.12. Entries of types that are reserved or the firmware maker's own are skipped and
-listed. Linux: acpi_parse_entries_array in drivers/acpi/tables.c (lib/fw_table.c since v6.7), v6.1.
+listed. Linux: acpi_parse_entries_array in drivers/acpi/tables.c, v6.1.
 """
 
 from __future__ import annotations
