@@ -40,7 +40,10 @@ def of_device(m: LightMachine, k: KernelSet, fn: LightFunction, found: Predictio
     if changes.IOMMU_GROUP_OBJECTS not in k:
         yield Reason("no-vfio", "this kernel has no VFIO (it came with v3.6)")
     if found.iommu is None or not (found.groups or found.undecided):
-        yield Reason("no-iommu", f"no IOMMU is at work ({'; '.join(found.notes[-1:]) or 'none known'}). {NOIOMMU}")
+        yield Reason(
+            "no-iommu",
+            f"no IOMMU is at work: look at the firmware (VT-d, AMD-Vi) and intel_iommu=on. {NOIOMMU}",
+        )
     elif fn.path in found.ungrouped:
         yield Reason("no-group", f"no IOMMU covers it: it is in no group. {NOIOMMU}", (fn.path,))
     quirk = quirk_of(k, fn, "denied")
@@ -121,7 +124,7 @@ def conditions(
 
 
 def _interrupt_conditions(irq: Interrupts) -> Iterator[Reason]:
-    shared = irq.shared_wire + irq.shared_line
+    shared = irq.shared_wire + irq.shared_number
     if irq.disable == NO and not irq.hidden and irq.pin and shared:
         text = (
             f"INTx cannot be masked at the device ({irq.disable_why}), so vfio-pci wants its line alone, but others "
