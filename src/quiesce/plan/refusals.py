@@ -139,7 +139,7 @@ def _interrupt_conditions(irq: Interrupts) -> Iterator[Reason]:
         yield Reason("unsafe-interrupts", text)
 
 
-def checks(fn: LightFunction, irq: Interrupts, members: Sequence[Member], m: LightMachine) -> Iterator[str]:
+def checks(reset: Resets, irq: Interrupts, members: Sequence[Member], m: LightMachine) -> Iterator[str]:
     """Yield what no listing tells."""
     if irq.remapping == UNKNOWN:
         yield f"interrupt remapping: {irq.remapping_why}; dmesg says 'Interrupt remapping' or 'Enabled IRQ remapping'"
@@ -148,5 +148,7 @@ def checks(fn: LightFunction, irq: Interrupts, members: Sequence[Member], m: Lig
         text = _LOOK_AT.get(kind >> 16) or _LOOK_AT.get(kind >> 8)
         if item.action == BIND and text:
             yield f"{item.bdf} {text}"
+    if reset.works == UNKNOWN:
+        yield "reset: cat /sys/bus/pci/devices/.../reset_method (v5.15+); empty means that its state survives"
     if irq.disable == UNKNOWN:
         yield f"DisINTx: {irq.disable_why}"

@@ -135,7 +135,7 @@ def _power(power: Power) -> Iterator[str]:
             f"sleeps in D3hot while idle, {keeps[power.keeps_state]} there (vfio-pci.disable_idle_d3=1: stays awake)"
         )
     if power.port:
-        word = {"yes": "allowed", "no": "forbidden", "unknown": "d3cold_allowed not known"}[power.d3cold]
+        word = {"yes": "is allowed", "no": "is forbidden", "unknown": "may be allowed"}[power.d3cold]
         parts.append(f"D3cold {word}, up to {Bdf.parse(power.port).short} and firmware")
     yield f"power      {'; '.join(parts)}"
 
