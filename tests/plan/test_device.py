@@ -161,3 +161,29 @@ def test_registers_that_the_source_does_not_show_are_unknown() -> None:
     assert found.interrupts is not None
     assert found.interrupts.msix is None
     assert methods(found)["flr"] == methods(found)["pm"] == "unknown"
+
+
+def with_attributes(bdf: str, **attributes: str) -> Plan:
+    from dataclasses import replace
+
+    description = machine()
+    functions = [
+        replace(item, attributes={**item.attributes, **attributes}) if item.bdf.short == bdf else item
+        for item in description.functions
+    ]
+    return plan_of(replace(description, functions=tuple(functions)), bdf)
+
+
+def test_what_a_running_kernel_says_counts() -> None:
+    found = with_attributes("01:00.0", reset_method="flr bus", power_state="D3hot", d3cold_allowed="0", irq="19")
+    assert (methods(found)["acpi"], methods(plan("01:00.0"))["acpi"]) == ("no", "unknown")
+    assert methods(with_attributes("01:00.0", reset_method="acpi flr"))["acpi"] == "yes"
+    assert found.power is not None
+    assert (found.power.state, found.power.d3cold) == ("D3hot", "no")
+    assert found.interrupts is not None
+    assert (found.interrupts.number, found.interrupts.number_is) == (19, "irq")
+
+
+def test_virtual_functions_that_sysfs_counts() -> None:
+    assert with_attributes("01:00.0", sriov_numvfs="2").refusals[0].code == "virtual-functions-on"
+    assert with_attributes("01:00.0", sriov_numvfs="0").refusals == ()

@@ -26,9 +26,10 @@ def interrupts(m: LightMachine, k: KernelSet, fn: LightFunction) -> Interrupts:
     pin = _pin(fn)
     wire = wire_of(fn)
     wired = tuple(bdf for bdf, other in m.functions.items() if wire and other is not fn and wire_of(other) == wire)
-    line = facts.known(fn, r.PCI_INTERRUPT_LINE, 1) if pin else None
-    line = None if line in _NO_LINE else line
-    same = tuple(bdf for bdf, other in m.functions.items() if line and other is not fn and _line(other) == line)
+    number, kind = _number(fn)
+    alike = tuple(
+        bdf for bdf, other in m.functions.items() if kind and other is not fn and _number(other) == (number, kind)
+    )
     disable, why = _disable(k, fn)
     hidden = _hidden(k, fn, pin)
     remapping, evidence = _remapping(m, k)
@@ -36,9 +37,10 @@ def interrupts(m: LightMachine, k: KernelSet, fn: LightFunction) -> Interrupts:
         pin=pin,
         root=f"{Bdf(*wire[:3], 0).short[:-2]} INT{' ABCD'[wire[3]]}" if wire else "",
         input=_input(m, wire),
-        line=line,
+        number=number,
+        number_is=kind,
         shared_wire=wired,
-        shared_line=tuple(bdf for bdf in same if bdf not in wired),
+        shared_number=tuple(bdf for bdf in alike if bdf not in wired),
         disable=disable,
         disable_why=why,
         hidden=hidden,
@@ -56,8 +58,28 @@ def _pin(fn: LightFunction) -> int | None:
     return pin if pin is None or pin <= 4 else 0
 
 
-def _line(fn: LightFunction) -> int | None:
-    return facts.known(fn, r.PCI_INTERRUPT_LINE, 1) if _pin(fn) else None
+def _number(fn: LightFunction) -> tuple[int | None, str]:
+    """Return the number of the pin's interrupt: the kernel's (of a device that uses no messages: with them it is
+    another), else what firmware left in the line register.
+
+    A listing that decodes prints the kernel's number; the readers keep it in the register's place and mark it as no
+    register value.
+    """
+    if not _pin(fn) or _uses_messages(fn):
+        return None, ""
+    stated = fn.item.attributes.get("irq", "")
+    if stated.isascii() and stated.isdecimal() and int(stated[:9]) > 0:
+        return int(stated[:9]), "irq"
+    byte = fn.item.config[r.PCI_INTERRUPT_LINE] if len(fn.item.config) > r.PCI_INTERRUPT_LINE else 0
+    if byte in _NO_LINE:
+        return None, ""
+    return byte, "line" if fn.knows.known(r.PCI_INTERRUPT_LINE, 1) else "irq"
+
+
+def _uses_messages(fn: LightFunction) -> bool:
+    msi = facts.field(fn, facts.capability(fn, r.PCI_CAP_ID_MSI), r.PCI_MSI_FLAGS, 2, r.PCI_MSI_FLAGS_ENABLE)
+    msix = facts.field(fn, facts.capability(fn, r.PCI_CAP_ID_MSIX), r.PCI_MSIX_FLAGS, 2, r.PCI_MSIX_FLAGS_ENABLE)
+    return bool(msi or msix)
 
 
 def wire_of(fn: LightFunction) -> tuple[int, int, int, int] | None:

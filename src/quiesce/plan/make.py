@@ -97,7 +97,7 @@ def _with_the_rest(here: _Device, plan: Plan) -> Plan:
         persist=steps.persist(here.m, plan.to, members),
         guest=steps.guest(members),
         back_warnings=tuple(_back_warnings(here, members)),
-        checks=tuple(refusals.checks(here.fn, here.irq, members, here.m)),
+        checks=tuple(refusals.checks(here.reset, here.irq, members, here.m)),
     )
 
 

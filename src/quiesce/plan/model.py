@@ -50,12 +50,14 @@ class Interrupts:
     """Where the pin ends: slot and pin on the root bus, such as ``00:1c INTB``; "" without one."""
     input: int | None
     """IO-APIC input, when the routing is known."""
-    line: int | None
-    """What the interrupt line register holds."""
+    number: int | None
+    """What the source has as the number of its pin's interrupt."""
+    number_is: str
+    """``irq`` when that is the running kernel's, ``line`` when it is what firmware put into the line register."""
     shared_wire: tuple[str, ...]
     """Functions whose pins end in the same place, whatever firmware does."""
-    shared_line: tuple[str, ...]
-    """Functions whose line register holds the same number."""
+    shared_number: tuple[str, ...]
+    """Other functions with the same number of the same sort."""
     disable: str
     """Whether INTx can be masked at the device (DisINTx)."""
     disable_why: str
@@ -90,6 +92,8 @@ class Resets:
     """Other functions that a bus reset would reset too."""
     hot_reset: str
     """Whether the whole bus can be reset by a user that holds all of it."""
+    running: str
+    """What the running kernel says in ``reset_method``; "" when the source does not have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,8 @@ class Power:
     """Whether the device can be put to sleep while nobody uses it."""
     keeps_state: str
     """Whether it keeps its registers in D3hot (NoSoftRst)."""
+    d3cold: str
+    """Whether the running kernel may switch its power off (``d3cold_allowed``)."""
     port: str
     """The bridge above, which decides on D3cold with the firmware; "" on the root bus."""
     enabled_vfs: int

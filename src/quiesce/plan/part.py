@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quiesce.groups.machine import LightFunction, LightMachine
@@ -15,8 +15,8 @@ from quiesce.snapshot.ivrs import IvhdEntry, Ivrs, IvrsUnit, write_ivrs
 
 _USUAL_IOMMU = 0x0002
 """Requester id of 00:00.2."""
-MOST_FUNCTIONS = 40
-"""Others that share an interrupt wire are left out beyond this."""
+MOST_FUNCTIONS = 64
+"""The search is for no larger group; others that share an interrupt wire are left out beyond this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,12 @@ class Part:
     why_not: str = ""
 
 
-def part_of(description: MachineDescription, iommu: str | None, group: Iterable[str]) -> Part:
+def part_of(description: MachineDescription, iommu: str | None, group: Sequence[str]) -> Part:
     """Cut a machine down to what the devices of a group can meet, with the tables that the model needs."""
     if iommu not in ("intel", "amd"):
         return Part(description, why_not=f"the model knows Intel and AMD IOMMUs, not {iommu}")
+    if len(group) > MOST_FUNCTIONS:
+        return Part(description, why_not=f"the group has {len(group)} members, more than {MOST_FUNCTIONS}")
     m = LightMachine(description, iommu)
     kept = _kept(m, [m.functions[bdf] for bdf in group])
     vague = [fn.bdf.short for fn in kept if not _complete(fn)]
@@ -46,9 +48,12 @@ def part_of(description: MachineDescription, iommu: str | None, group: Iterable[
 
 
 def _kept(m: LightMachine, group: list[LightFunction]) -> list[LightFunction]:
-    keep = dict.fromkeys(fn for member in group for fn in _around(m, member))
+    slots: dict[tuple[int, int, int], list[LightFunction]] = {}
+    for fn in m.functions.values():
+        slots.setdefault(fn.bdf.slot, []).append(fn)
+    keep = dict.fromkeys(fn for member in group for fn in _around(slots, member))
     for bridge in [fn for fn in keep if fn.is_bridge]:
-        keep.update(dict.fromkeys(_slot(m, bridge)))
+        keep.update(dict.fromkeys(slots[bridge.bdf.slot]))
     wires = {wire for fn in group if (wire := wire_of(fn)) is not None}
     for fn in m.functions.values():
         if len(keep) < MOST_FUNCTIONS and wire_of(fn) in wires:
@@ -59,20 +64,13 @@ def _kept(m: LightMachine, group: list[LightFunction]) -> list[LightFunction]:
     return list(keep)
 
 
-def _around(m: LightMachine, fn: LightFunction) -> Iterator[LightFunction]:
-    yield from _slot(m, fn)
+def _around(slots: Mapping[tuple[int, int, int], list[LightFunction]], fn: LightFunction) -> Iterator[LightFunction]:
+    """Yield a function, those of its slot, on all of which its isolation depends, and what is above it."""
+    yield fn
+    yield from (other for other in slots[fn.bdf.slot] if not other.is_virtfn)
     yield from facts.bridges(fn)
     if fn.physfn is not None:
         yield fn.physfn
-
-
-def _slot(m: LightMachine, fn: LightFunction) -> Iterator[LightFunction]:
-    """Yield the functions of a slot; isolation of one depends on all of them."""
-    return (
-        other
-        for other in m.functions.values()
-        if (other.bdf.slot == fn.bdf.slot and not other.is_virtfn) or other is fn
-    )
 
 
 def _complete(fn: LightFunction) -> bool:

@@ -40,7 +40,10 @@ def of_device(m: LightMachine, k: KernelSet, fn: LightFunction, found: Predictio
     if changes.IOMMU_GROUP_OBJECTS not in k:
         yield Reason("no-vfio", "this kernel has no VFIO (it came with v3.6)")
     if found.iommu is None or not (found.groups or found.undecided):
-        yield Reason("no-iommu", f"no IOMMU is at work ({'; '.join(found.notes[-1:]) or 'none known'}). {NOIOMMU}")
+        yield Reason(
+            "no-iommu",
+            f"no IOMMU is at work: look at the firmware (VT-d, AMD-Vi) and intel_iommu=on. {NOIOMMU}",
+        )
     elif fn.path in found.ungrouped:
         yield Reason("no-group", f"no IOMMU covers it: it is in no group. {NOIOMMU}", (fn.path,))
     quirk = quirk_of(k, fn, "denied")
@@ -121,7 +124,7 @@ def conditions(
 
 
 def _interrupt_conditions(irq: Interrupts) -> Iterator[Reason]:
-    shared = irq.shared_wire + irq.shared_line
+    shared = irq.shared_wire + irq.shared_number
     if irq.disable == NO and not irq.hidden and irq.pin and shared:
         text = (
             f"INTx cannot be masked at the device ({irq.disable_why}), so vfio-pci wants its line alone, but others "
@@ -136,7 +139,7 @@ def _interrupt_conditions(irq: Interrupts) -> Iterator[Reason]:
         yield Reason("unsafe-interrupts", text)
 
 
-def checks(fn: LightFunction, irq: Interrupts, members: Sequence[Member], m: LightMachine) -> Iterator[str]:
+def checks(reset: Resets, irq: Interrupts, members: Sequence[Member], m: LightMachine) -> Iterator[str]:
     """Yield what no listing tells."""
     if irq.remapping == UNKNOWN:
         yield f"interrupt remapping: {irq.remapping_why}; dmesg says 'Interrupt remapping' or 'Enabled IRQ remapping'"
@@ -145,5 +148,7 @@ def checks(fn: LightFunction, irq: Interrupts, members: Sequence[Member], m: Lig
         text = _LOOK_AT.get(kind >> 16) or _LOOK_AT.get(kind >> 8)
         if item.action == BIND and text:
             yield f"{item.bdf} {text}"
+    if reset.works == UNKNOWN:
+        yield "reset: cat /sys/bus/pci/devices/.../reset_method (v5.15+); empty means that its state survives"
     if irq.disable == UNKNOWN:
         yield f"DisINTx: {irq.disable_why}"

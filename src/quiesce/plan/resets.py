@@ -20,6 +20,7 @@ def resets(m: LightMachine, k: KernelSet, fn: LightFunction) -> Resets:
 
     Left out: the reset of a hot-plug slot, which ``bus`` tries first and which has the same effect.
     """
+    running = fn.item.attributes.get("reset_method", "")
     ask = {"flr": _flr, "af_flr": _af_flr, "pm": _pm}
     methods = []
     for name in reset_order(k):
@@ -29,7 +30,7 @@ def resets(m: LightMachine, k: KernelSet, fn: LightFunction) -> Resets:
             quirk = quirk_of(k, fn, "device_reset")
             there, why = (YES, quirk.subject) if quirk else (NO, "no entry for these ids")
         elif name == "acpi":
-            there, why = UNKNOWN, "whether firmware has a _RST method stands in no listing"
+            there, why = _acpi(running)
         elif name == "bus":
             there, why = _bus(m, k, fn)
         else:
@@ -39,7 +40,13 @@ def resets(m: LightMachine, k: KernelSet, fn: LightFunction) -> Resets:
     maybe = any(method.there == UNKNOWN for method in methods)
     mates = () if fn.upstream is None or fn.is_virtfn else tuple(str(o.bdf) for o in facts.on_bus(m, fn))
     works = YES if sure else UNKNOWN if maybe else NO
-    return Resets(tuple(methods), works, sure, mates, _hot(m, k, fn))
+    return Resets(tuple(methods), works, sure, mates, _hot(m, k, fn), running)
+
+
+def _acpi(running: str) -> _Answer:
+    if running:
+        return facts.answer("acpi" in running.split()), "by reset_method of the running kernel"
+    return UNKNOWN, "whether firmware has a _RST method stands in no listing"
 
 
 def _flr(k: KernelSet, fn: LightFunction) -> _Answer:

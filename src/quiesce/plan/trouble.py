@@ -16,7 +16,7 @@ from quiesce.explore.replay import play
 from quiesce.explore.search import Bounds, Result, Violation
 from quiesce.explore.search import Search as LifeSearch
 from quiesce.kernel.kernelset import NEWEST, Change, every, releases, version_key
-from quiesce.plan.model import BIND, Member, Plan, Search, Trouble
+from quiesce.plan.model import BIND, CONDITIONAL, POSSIBLE, Member, Plan, Search, Trouble
 from quiesce.plan.part import part_of
 from quiesce.rules.registry import invariants
 from quiesce.snapshot.description import MachineDescription
@@ -52,8 +52,10 @@ class _Scene:
 
 
 def searched(plan: Plan, description: MachineDescription, seconds: float) -> Plan:
-    """Return the plan with what a bounded search over the lives of its devices found."""
-    return replace(plan, search=_search(plan, description, seconds))
+    """Return the plan with what a bounded search over the lives of its devices found; trouble is a condition."""
+    found = _search(plan, description, seconds)
+    worse = found.troubles and plan.verdict == POSSIBLE
+    return replace(plan, search=found, verdict=CONDITIONAL if worse else plan.verdict)
 
 
 def _search(plan: Plan, description: MachineDescription, seconds: float) -> Search:

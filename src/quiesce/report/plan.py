@@ -12,6 +12,8 @@ from quiesce.snapshot.bdf import Bdf
 FORMAT = 1
 """Version of the JSON layout; it grows when a field changes its meaning or goes."""
 
+_NUMBERS = {"irq": "IRQ", "line": "line register", "": ""}
+
 
 def plan(item: Plan, form: str) -> str:
     """Return a plan as text or JSON."""
@@ -91,11 +93,11 @@ def _interrupts(irq: Interrupts) -> Iterator[str]:
     else:
         place = f", reaches the host as {irq.root}" if irq.root else ""
         place += f", IO-APIC input {irq.input}" if irq.input is not None else ""
-        place += f", line register {irq.line}" if irq.line is not None else ""
+        place += f", {_NUMBERS[irq.number_is]} {irq.number}" if irq.number else ""
         yield f"INTx       pin {' ABCD'[irq.pin]}{place}"
         yield f"           shares the wire with {_short(irq.shared_wire)}"
-        if irq.shared_line:
-            yield f"           same line register: {_short(irq.shared_line)}"
+        if irq.shared_number:
+            yield f"           the same {_NUMBERS[irq.number_is]}: {_short(irq.shared_number)}"
         yield f"           can be masked at the device: {irq.disable} ({irq.disable_why})"
         if irq.hidden:
             yield f"           not offered to guests: {irq.hidden}"
@@ -118,6 +120,8 @@ def _resets(reset: Resets) -> Iterator[str]:
     yield f"reset      works: {reset.works}" + (f", by {reset.first}" if reset.first else "")
     for method in reset.methods:
         yield f"           {method.name:<15} {method.there:<7}  {method.why}"
+    if reset.running:
+        yield f"           the running kernel says: {reset.running}"
     if reset.bus_mates:
         mates = f"takes {_short(reset.bus_mates)} with it"
         yield f"           of the whole bus, for a user that holds all on it: {reset.hot_reset}; {mates}"
@@ -131,7 +135,8 @@ def _power(power: Power) -> Iterator[str]:
             f"sleeps in D3hot while idle, {keeps[power.keeps_state]} there (vfio-pci.disable_idle_d3=1: stays awake)"
         )
     if power.port:
-        parts.append(f"D3cold is up to {Bdf.parse(power.port).short} and firmware (d3cold_allowed)")
+        word = {"yes": "is allowed", "no": "is forbidden", "unknown": "may be allowed"}[power.d3cold]
+        parts.append(f"D3cold {word}, up to {Bdf.parse(power.port).short} and firmware")
     yield f"power      {'; '.join(parts)}"
 
 
@@ -157,6 +162,6 @@ def _search(search: Search) -> Iterator[str]:
         if search.before:
             yield f"           before: {', '.join(search.before)}"
         yield from (f"           {number}  {event}" for number, event in enumerate(trouble.life, start=1))
-        yield from (f"           fixed by {change}" for change in trouble.fixed_by)
+        yield from (f"           fixed by {change}" for change in trouble.fixed_by or ("no change that is known",))
         if trouble.case:
             yield f"           see 'quiesce run {trouble.case}'"
