@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from quiesce.groups.predict import predict
+from quiesce.groups.conditions import Conditions
 from quiesce.kernel.changes import kernel
 from quiesce.report.picture_facts import Picture, gather
 from quiesce.snapshot.description import MachineDescription
@@ -50,8 +50,8 @@ def described(text: str, name: str | None = None) -> MachineDescription:
 
 
 def picture_of(description: MachineDescription, release: str = "v6.12", iommu: str = "intel") -> Picture:
-    found = predict(description, kernel(release), iommu=None if description.dmar or description.ivrs else iommu)
-    return gather(description, found, kernel(release))
+    tabled = description.dmar is not None or description.ivrs is not None
+    return gather(description, Conditions(kernel(release), iommu=None if tabled else iommu))
 
 
 def drawn(text: str = SERVER, release: str = "v6.12", iommu: str = "intel") -> Picture:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quiesce.cli.machines import add_prediction_arguments, kernel_set, prediction, read_from
+from quiesce.cli.machines import add_prediction_arguments, conditions, read_from
 from quiesce.snapshot.errors import BadInput
 
 if TYPE_CHECKING:
@@ -37,12 +37,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _picture(args: argparse.Namespace) -> Picture:
-    from quiesce.kernel.parameters import parse_parameters
     from quiesce.report.picture_facts import gather
 
     description = read_from(args)
-    parameters = parse_parameters([word for text in args.parameter for word in text.split()])
-    return gather(description, prediction(args, description), kernel_set(args, description), parameters)
+    return gather(description, conditions(args, description))
 
 
 def _print(picture: Picture, args: argparse.Namespace) -> None:

@@ -206,13 +206,16 @@ def _is_host_bridge(item: FunctionDescription) -> bool:
 
 
 def _link_virtual(m: LightMachine) -> None:
-    """Tie virtual functions to their physical ones: by the SR-IOV capability, or because the snapshot says so."""
+    """Tie virtual functions to their physical ones: by the SR-IOV capability, or because the snapshot says so.
+    No bridge is one, so that the way up ends whatever a snapshot says.
+    """
     for fn in tuple(m.functions.values()):
         for virtual in _virtual_of(m, fn):
-            virtual.physfn, virtual.upstream = fn, fn.upstream
+            if not virtual.is_bridge:
+                virtual.physfn, virtual.upstream = fn, fn.upstream
     for fn in m.functions.values():
         owner = m.functions.get(fn.item.attributes.get("virtual", ""))
-        if owner is not None and owner is not fn:
+        if owner is not None and owner is not fn and not fn.is_bridge:
             fn.physfn, fn.upstream = owner, owner.upstream
 
 
@@ -254,10 +257,14 @@ def _ids(fn: LightFunction) -> tuple[int, int] | None:
     return None
 
 
-def _ids_of_virtual(pf: LightFunction) -> tuple[int, int]:
+def _ids_of_virtual(pf: LightFunction) -> tuple[int, int] | None:
+    """Return what the SR-IOV capability gives to virtual functions; None when the snapshot does not show it."""
     image = pf.item.config
-    at = topology.extended_capability_list(image)[r.PCI_EXT_CAP_ID_SRIOV] + r.PCI_SRIOV_VF_DID
+    at = topology.extended_capability_list(image).get(r.PCI_EXT_CAP_ID_SRIOV, 0)
+    if not at or pf.physfn is not None:
+        return None
     vendor = (_ids(pf) or _NO_QUIRK)[0]
+    at += r.PCI_SRIOV_VF_DID
     return vendor, int.from_bytes(image[at : at + 2], "little")
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from quiesce.groups.conditions import Conditions
 from quiesce.groups.isolation import Isolation, isolation_of
 from quiesce.groups.machine import LightFunction, LightMachine
 from quiesce.groups.predict import Prediction
-from quiesce.kernel.kernelset import KernelSet
-from quiesce.kernel.parameters import Parameters
 from quiesce.kernel.pci_acs import AcsAnswer
 from quiesce.machine import pci_regs as r
 from quiesce.machine.iommu import unit_number
@@ -148,22 +147,21 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text.expandtabs(1))
 
 
-def gather(
-    description: MachineDescription, found: Prediction, kernel: KernelSet, parameters: Parameters | None = None
-) -> Picture:
-    """Put together what a picture of a machine shows; ``found`` are its groups under the same conditions."""
-    m = LightMachine(description, found.iommu)
-    isolation = isolation_of(m, kernel, parameters)
+def gather(description: MachineDescription, conditions: Conditions) -> Picture:
+    """Predict the groups of a machine and put together what a picture of it shows."""
+    found = conditions.predict(description)
+    m = conditions.machine(description)
+    isolation = isolation_of(m, conditions.kernel, conditions.parameters)
     groups = _groups(found)
     group_of = {bdf: group.key for group in groups.values() for bdf in group.members}
     parents = _parents(m)
-    units = _units(m, found.iommu)
+    units = _units(m)
     parts = {
         path: _part(m, fn, isolation[path], parents[path], group_of.get(path, NO_GROUP), units)
         for path, fn in m.functions.items()
     }
     notes = tuple(printable(note) for note in found.notes)
-    return Picture(printable(description.name), found.kernel, found.iommu or "none", parts, groups, units, notes)
+    return Picture(printable(description.name), found.kernel, m.iommu or "none", parts, groups, units, notes)
 
 
 def _groups(found: Prediction) -> dict[str, Group]:
@@ -200,12 +198,12 @@ def _parents(m: LightMachine) -> dict[str, str | None]:
     return parents
 
 
-def _units(m: LightMachine, iommu: str | None) -> dict[str, str]:
-    if iommu == "intel" and m.dmar is not None:
+def _units(m: LightMachine) -> dict[str, str]:
+    if m.iommu == "intel" and m.dmar is not None:
         return {f"DRHD {number}": _drhd_words(unit) for number, unit in enumerate(m.dmar.units)}
-    if iommu == "amd" and m.ivrs is not None:
+    if m.iommu == "amd" and m.ivrs is not None:
         return {f"IVHD {number}": f"AMD IOMMU {unit.bdf}" for number, unit in enumerate(m.ivrs.units)}
-    if iommu in ("intel", "amd"):
+    if m.iommu in ("intel", "amd"):
         return {"IOMMU": "no firmware table is there: one unit is assumed"}
     return {}
 

@@ -114,7 +114,8 @@ def run_words(run: Sequence[Part]) -> str:
     if first.virtual:
         return f"{len(run)} VFs"
     if first.bridge:
-        return f"{len(run)} empty {first.kind}s"
+        kind, of, rest = first.kind.partition(" of ")
+        return f"{len(run)} empty {kind}s{of}{rest}"
     kinds = list(dict.fromkeys(part.what for part in run))
     return f"{len(run)} functions: {', '.join(kinds[:3])}{', ...' if len(kinds) > 3 else ''}"
 
