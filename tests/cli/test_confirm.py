@@ -211,3 +211,11 @@ def test_a_listed_difference_is_no_finding(
     status, out, _ = run(capsys, f"--recorded {path}")
     assert status == 0
     assert "[listed: for once]" in out
+
+
+def test_a_share_may_be_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recorded(tmp_path / "a.json.gz", "v6.11-rc7", "v6.11")
+    assert run(capsys, f"--recorded {path} --at-least 90")[0] == 0
+    assert run(capsys, f"--recorded {path} --at-least 100")[0] == 1
+    status, _, err = run(capsys, f"--recorded {path} --at-least 101")
+    assert (status, "a share from 0 to 100" in err) == (2, True)

@@ -194,14 +194,20 @@ def test_qmp_gets_numbers_and_truth_values() -> None:
     }
 
 
-def test_what_comes_back_blank_is_plugged_late_where_it_can_be() -> None:
+def test_what_comes_back_blank_is_known() -> None:
     found = machine("00:02.0 root-port bus=01\n01:00.0 edu\n00:04.0 edu\n")
     assert found.snapshots
     assert set(found.blank) == {"0000:01:00.0", "0000:00:04.0"}
-    later = found.for_snapshot()
-    assert [device.id for device in later.late] == [found.by_bdf["0000:01:00.0"].id]
-    assert later.blank == ("0000:00:04.0",)
-    assert len(later.arguments) == len(found.arguments) - 2
+
+
+def test_what_nobody_wants_does_not_keep_a_machine_from_being_saved() -> None:
+    text = "machine test\n00:00.0 host-bridge\n00:02.0 nvme\n00:04.0 edu\n00:1f.0 isa-bridge\niommu intel\n"
+    found = qemu_machine(find_machine(text), wanted={"0000:00:04.0"})
+    assert found.snapshots
+    assert found.by_bdf["0000:00:02.0"].driver == "pci-testdev"
+    assert any("0000:00:02.0" in line for line in found.differences)
+    assert not qemu_machine(find_machine(text), wanted={"0000:00:02.0"}).snapshots
+    assert qemu_machine(find_machine(text), "amd", wanted=()).by_bdf["0000:00:02.0"].driver == "nvme"
 
 
 @pytest.mark.parametrize(

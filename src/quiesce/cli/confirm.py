@@ -42,12 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shrink", type=Path, metavar="DIR", help="write the shortest life of each difference as a case"
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the agreement page")
+    parser.add_argument(
+        "--at-least",
+        type=_percent,
+        metavar="PERCENT",
+        help="status 1 only where fewer observations of a kernel and IOMMU agree (default: on any unlisted difference)",
+    )
     parser.add_argument("--every", action="store_true", help="print every difference, not the first of each life")
     common.add_format_argument(parser)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command; 1 when something differs that is not listed."""
+    """Run the command; 1 when something differs that is not listed, or more than is allowed to."""
     if args.groups:
         return _groups(args)
     from quiesce.report import agreement
@@ -67,7 +73,25 @@ def main(args: argparse.Namespace) -> int:
     _print_end(args, done)
     if interrupted:
         return INTERRUPTED
-    return FINDINGS if any(one.unexplained for one in done) else 0
+    return FINDINGS if _too_much_differs(done, args.at_least) else 0
+
+
+def _percent(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 100:
+        raise argparse.ArgumentTypeError(f"a share from 0 to 100 is needed, not {text[:40]!r}")
+    return found
+
+
+def _too_much_differs(done: list[Confirmation], least: float | None) -> bool:
+    from quiesce.testbed.agreement import table
+
+    if least is None:
+        return any(one.unexplained for one in done)
+    return any(100 * row.share < least for row in table(done) if row.family == "all")
 
 
 def _groups(args: argparse.Namespace) -> int:

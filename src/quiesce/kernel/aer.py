@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 from quiesce.kernel import base_core, changes
 from quiesce.kernel.driver import PciDriver
@@ -36,15 +37,25 @@ _ERRORS_AT_ITSELF = (
 def pcie_do_recovery(k: Kernel, dev: PciDev, state: str) -> str:
     """drivers/pci/pcie/err.c. Kept: who is affected, the votes and the veto of a function whose driver, or lack of one,
     has no ``error_detected``; the reset of the link for a frozen channel, before ``mmio_enabled`` up to v6.17, and for
-    any driver that asks for it from v6.18 on; the order of the callbacks; the outcome.
+    any driver that asks for it from v6.18 on; the order of the callbacks; the outcome; devices that runtime PM
+    let sleep are awake meanwhile and sleep again afterwards.
 
     Drivers take part by methods named like the callbacks (``error_detected(k, dev, state)``, ``mmio_enabled``,
     ``slot_reset``, ``resume_after_error``), each optional; ``error_handlers`` says that there is an ``error_detected``.
     Left out: DPC, what the hardware blocks meanwhile, error reporting registers, v4.18 and v4.19 (fatal errors removed
     the device), v5.7 to v5.11 (a reset that worked made all votes void).
     """
+    from quiesce.kernel import vfio_pci  # of all drivers of the model, only this one lets runtime PM work
+
     bridge = _recovery_root(k, dev)
     affected = tuple(_walk(k, bridge))
+    with ExitStack() as awake:
+        for below in affected:
+            awake.enter_context(vfio_pci.awake(k, below))
+        return _recover(k, bridge, affected, state)
+
+
+def _recover(k: Kernel, bridge: PciDev, affected: tuple[PciDev, ...], state: str) -> str:
     vote = CAN_RECOVER
     for below in affected:
         vote = _merge(vote, _report_error_detected(k, below, state))

@@ -30,7 +30,7 @@ from quiesce.kernel.msi_desc import (
     pci_write_msi_msg,
 )
 from quiesce.kernel.objects import PCI_D0, MsiDesc, PciDev
-from quiesce.kernel.pci_access import pci_dev_is_disconnected
+from quiesce.kernel.pci_access import pci_dev_is_disconnected, pci_read_config
 from quiesce.machine import interrupts
 from quiesce.machine import pci_regs as r
 
@@ -48,6 +48,9 @@ __all__ = [
     "pci_msix_shutdown",
     "pci_restore_msi_state",
 ]
+
+_MSIX_BIR = 7
+"""The bits of the table's register that name a BAR; all of them name none."""
 
 
 def pci_msi_init(k: Kernel, dev: PciDev) -> None:
@@ -238,14 +241,14 @@ def msix_vec_count(dev: PciDev) -> int:
 
 def _msix_capability_init(k: Kernel, dev: PciDev, nvec: int) -> int:
     """``msix_capability_init``, v5.14+. Kept: on with everything masked before the table is touched; the whole
-    table is masked, since v5.16 only when nothing can fail any more. Left out: mapping the table.
+    table is masked, since v5.16 only when nothing can fail any more.
     """
     control = r.PCI_MSIX_FLAGS_MASKALL | r.PCI_MSIX_FLAGS_ENABLE
     pci_msix_clear_and_set_ctrl(k, dev, 0, control)
     mask_unused, late = k.has(changes.MSIX_MASK_UNUSED), k.has(changes.MSIX_MASK_AFTER_SUCCESS)
     if mask_unused and not late:
         interrupts.mask_all_msix(k.machine, dev.hw)
-    result = _msix_setup_interrupts(k, dev, nvec)
+    result = _msix_map_region(k, dev) or _msix_setup_interrupts(k, dev, nvec)
     if result:
         pci_msix_clear_and_set_ctrl(k, dev, control, 0)
         return result
@@ -262,7 +265,7 @@ def _msix_capability_init_late(k: Kernel, dev: PciDev, nvec: int) -> int:
     used keep the mask they had.
     """
     pci_msix_clear_and_set_ctrl(k, dev, r.PCI_MSIX_FLAGS_ENABLE, 0)
-    result = _msix_setup_interrupts(k, dev, nvec)
+    result = _msix_map_region(k, dev) or _msix_setup_interrupts(k, dev, nvec)
     if result:
         return result
     pci_msix_clear_and_set_ctrl(k, dev, 0, r.PCI_MSIX_FLAGS_MASKALL | r.PCI_MSIX_FLAGS_ENABLE)
@@ -276,6 +279,14 @@ def _msix_on(k: Kernel, dev: PciDev) -> None:
     dev.msix_enabled = True
     pci_msix_clear_and_set_ctrl(k, dev, r.PCI_MSIX_FLAGS_MASKALL, 0)
     _free_legacy_irq(k, dev)
+
+
+def _msix_map_region(k: Kernel, dev: PciDev) -> int:
+    """``msix_map_region``. Kept: -ENOMEM for a device that is gone, whose table seems to be in a BAR 7. Left out: that
+    the mapping may fail otherwise.
+    """
+    table = pci_read_config(k, dev, msix_cap(dev) + r.PCI_MSIX_TABLE, 4)
+    return -ENOMEM if table & _MSIX_BIR == _MSIX_BIR else 0
 
 
 def _msix_setup_interrupts(k: Kernel, dev: PciDev, nvec: int) -> int:

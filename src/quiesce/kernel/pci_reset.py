@@ -271,7 +271,8 @@ def _subtree(k: Kernel, bridge: PciDev) -> Iterator[PciDev]:
 
 def pci_bridge_secondary_bus_reset(k: Kernel, bridge: PciDev) -> int:
     """drivers/pci/pci.c. Kept: everything on the bus below is reset; v6.11+ warns when the bridge is not locked;
-    below a PCI Express port the first device is waited for. Left out: before v6.3 the bridge itself was.
+    below a PCI Express port the first device is waited for, but not on a bus where no device has power management,
+    which is what ``pci_bus_max_d3cold_delay`` asks. Left out: before v6.3 the bridge itself was waited for.
     """
     if k.has(changes.WARN_UNLOCKED_BUS_RESET) and _cfg_access_lock(bridge) not in k.mutexes:
         k.warn(
@@ -283,7 +284,8 @@ def pci_bridge_secondary_bus_reset(k: Kernel, bridge: PciDev) -> int:
     control = pci_read_config(k, bridge, r.PCI_BRIDGE_CONTROL, 2)
     pci_write_config(k, bridge, r.PCI_BRIDGE_CONTROL, 2, control | r.PCI_BRIDGE_CTL_BUS_RESET)
     pci_write_config(k, bridge, r.PCI_BRIDGE_CONTROL, 2, control & ~r.PCI_BRIDGE_CTL_BUS_RESET)
-    first = next(iter(_bus_of(k, bridge)), None)
+    below = _bus_of(k, bridge)
+    first = next((dev for dev in below if any(one.hw.find_capability(r.PCI_CAP_ID_PM) for one in below)), None)
     if first is None or pci_dev_is_disconnected(k, bridge) or bridge.hw.pcie_type not in _DOWNSTREAM:
         return 0
     return _pci_dev_wait(k, first, "bus reset")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quiesce.cases.case import Case
 from quiesce.cases.library import find_case
-from quiesce.cases.scenario import find_machine
+from quiesce.cases.scenario import find_machine, long_form
 from quiesce.explore.model import Step
 from quiesce.snapshot.qemu_recording import read_recording
 from quiesce.testbed import random_lives, recording
@@ -125,7 +125,7 @@ class Confirmer:
     def stage(self, case: Case, target: Target) -> Stage:
         """Put a case on the guest's machine; raises Skipped."""
         image = find_image(target.kernel)
-        machine = qemu_machine(find_machine(case.machine, case.path), target.iommu)
+        machine = qemu_machine(find_machine(case.machine, case.path), target.iommu, _wanted(case))
         data, path = recorded_machine(self.pool, Order(image, machine))
         there = replace(moved(case, machine.at), drivers=playable(case.drivers))
         kernel = kernel_of(image, target.switches)
@@ -160,6 +160,11 @@ class Confirmer:
             description = read_recording(json.dumps(stage.data), stage.case.machine)
             there = GuestSide(guest, stage.image, stage.machine, description, stage.case.drivers, model.devices)
             return play_both(model, there, rest, keeper)
+
+
+def _wanted(case: Case) -> frozenset[str] | None:
+    """Return the full addresses of the devices that a case is about; None when it is about all of them."""
+    return frozenset(long_form(bdf) for bdf in case.devices) or None
 
 
 def kernel_of(image: KernelImage, switches: Sequence[str]) -> str:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from quiesce.testbed import real_drivers
-from quiesce.testbed.errors import Skipped
 from quiesce.testbed.guest import Guest
 from quiesce.testbed.images import KernelImage
-from quiesce.testbed.read_back import recording, tables_in
+from quiesce.testbed.read_back import mend, recording, tables_in
 from quiesce.testbed.scripted import ScriptModule
 from quiesce.testbed.store import cache_dir, locked
 from quiesce.testbed.topology import QemuMachine
@@ -51,20 +50,15 @@ class Order:
     kexecs: bool = False
 
     @property
-    def prepared(self) -> QemuMachine:
-        """The machine as it is booted."""
-        return self.machine.for_snapshot() if self.restores else self.machine
-
-    @property
     def restores(self) -> bool:
         """Whether a saved guest can be used."""
-        return self.machine.snapshots and not self.kexecs and not self.machine.for_snapshot().blank
+        return self.machine.snapshots and not self.kexecs
 
     def guest(self) -> Guest:
         """Return the guest, not started; raises Skipped."""
         return Guest(
             self.image,
-            self.prepared,
+            self.machine,
             _modules(self.image, self.drivers),
             sleeps=self.sleeps or self.kexecs,
             append=f"quiesce.bugs={self.bugs}" if self.bugs else "",
@@ -73,9 +67,8 @@ class Order:
 
     def key(self) -> str:
         """Return what a saved guest of this order, and a recording of its machine, is stored under."""
-        late = [device.argument() for device in self.prepared.late]
-        parts = (self.image.folder, self.prepared.arguments, late, self.prepared.append, sorted(self.drivers))
-        text = repr((*parts, sorted(self.prepared.tables.items()), self.bugs, self.sleeps))
+        parts = (self.image.folder, self.machine.arguments, self.machine.append, sorted(self.drivers))
+        text = repr((*parts, sorted(self.machine.tables.items()), self.bugs, self.sleeps))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -100,11 +93,18 @@ class Pool:
                 self._save(order, path)
         guest = order.guest()
         guest.restore(path)
-        return _completed(guest, order)
+        try:
+            mend(guest, json.loads(path.with_suffix(".blank").read_text()))
+            return guest
+        except BaseException:
+            guest.stop()
+            raise
 
     def _save(self, order: Order, path: Path) -> None:
         with order.guest() as guest:
             _settled(guest, order)
+            blank = {bdf: guest.config(bdf, 64).hex() for bdf in order.machine.blank}
+            path.with_suffix(".blank").write_text(json.dumps(blank))
             guest.save(path)
 
 
@@ -118,7 +118,7 @@ def _booted(order: Order) -> Guest:
     guest = _started(order)
     try:
         _settled(guest, order)
-        return _completed(guest, order)
+        return guest
     except BaseException:
         guest.stop()
         raise
@@ -138,16 +138,6 @@ def _settled(guest: Guest, order: Order) -> dict[str, str]:
     return {bdf: driver.rpartition("/")[2] for _, bdf, driver in lines}
 
 
-def _completed(guest: Guest, order: Order) -> Guest:
-    """Plug in what could not be there before."""
-    guest.write(_AUTOPROBE, "0")
-    for device in order.prepared.late:
-        if not guest.plug(device):
-            raise Skipped(f"the kernel does not find {device.driver} when it is plugged in")
-    guest.write(_AUTOPROBE, "1")
-    return guest
-
-
 def _modules(image: KernelImage, drivers: Sequence[str]) -> tuple[str, ...]:
     wanted = (*real_drivers.modules_of(drivers), *(name for name in _ALWAYS if image.has_module(name)))
     return tuple(name for name in wanted if not image.builtin(name))
@@ -164,7 +154,6 @@ def recorded_machine(pool: Pool, order: Order) -> tuple[dict[str, Any], Path]:
         if not path.exists():
             with _started(bare) as guest:
                 had = _settled(guest, bare)
-                _completed(guest, bare)
                 facts = {"kernel": order.image.release, "had": had}
                 made = recording(guest.snapshot(), tables_in(guest), order.machine.name, **facts)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -90,15 +90,14 @@ def measured(description: MachineDescription, machine: QemuMachine, found: Machi
     return replace(machine, differences=(*machine.differences, *new))
 
 
-def mend(guest: Shell, machine: QemuMachine, before: MachineDescription) -> None:
-    """Give devices that came blank out of a snapshot their addresses back, as they were in ``before``, which must
-    have been read while no driver held them. Raises Skipped when a device does not take them.
+def mend(guest: Shell, before: Mapping[str, str]) -> None:
+    """Give devices that came blank out of a snapshot their addresses back, as they were in ``before``: their headers
+    in hex, which must have been read while no driver held them. Raises Skipped when a device does not take them.
     """
     lines = []
-    for address in machine.blank:
-        function = before.function(Bdf.parse(address))
-        if function is not None:
-            lines += [_write(address, at, function.config[at : at + size]) for at, size in _BLANKED]
+    for address, header in before.items():
+        config = bytes.fromhex(header)
+        lines += [_write(address, at, config[at : at + size]) for at, size in _BLANKED]
     status, text = guest.shell("\n".join(["set -e", *lines])) if lines else (0, "")
     if status:
         raise Skipped(f"a restored device did not take its addresses back: {text.strip()[-200:]}")

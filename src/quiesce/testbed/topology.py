@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from quiesce.snapshot import pci_regs as r
@@ -56,50 +56,28 @@ class QemuMachine:
     at: Mapping[str, str]
     """Address in the description -> address in the guest; virtual functions too."""
     by_bdf: Mapping[str, QemuDevice]
-    """Address in the guest -> device; those in ``late`` and ``absent`` too."""
+    """Address in the guest -> device; those in ``absent`` too."""
     differences: tuple[str, ...] = ()
     """What QEMU has otherwise than described, as far as known before booting; ``read_back.check`` measures the rest."""
     snapshots: bool = False
     """Whether QEMU can save and restore it."""
     blank: tuple[str, ...] = ()
     """Addresses in the guest of devices that a restored machine has with blank configuration space."""
-    late: tuple[QemuDevice, ...] = ()
-    """To be plugged in by ``device_add`` once the guest runs (or was restored)."""
     absent: tuple[QemuDevice, ...] = ()
     """Described as not plugged in: for an event to plug in."""
     needs: Version = q.OLDEST
     """The oldest QEMU that has all of it."""
 
-    def for_snapshot(self) -> QemuMachine:
-        """Return the machine with what would come back blank moved to ``late``, where it can be plugged."""
-        moved = tuple(dev for dev in self.devices if self._guest_address(dev) in self.blank and dev.hotpluggable)
-        left = tuple(dev for dev in self.devices if dev not in moved)
-        gone = {self._guest_address(dev) for dev in moved}
-        return replace(
-            self,
-            devices=left,
-            late=(*self.late, *moved),
-            arguments=_without(self.arguments, moved),
-            blank=tuple(bdf for bdf in self.blank if bdf not in gone),
-        )
 
-    def _guest_address(self, device: QemuDevice) -> str:
-        return next(bdf for bdf, found in self.by_bdf.items() if found is device)
-
-
-def _without(arguments: tuple[str, ...], moved: tuple[QemuDevice, ...]) -> tuple[str, ...]:
-    gone = {device.argument() for device in moved}
-    pairs = zip(arguments, (*arguments[1:], ""), strict=True)
-    drop = {n for n, (option, value) in enumerate(pairs) if option == "-device" and value in gone}
-    return tuple(word for n, word in enumerate(arguments) if n not in drop and n - 1 not in drop)
-
-
-def qemu_machine(description: MachineDescription, iommu: Iommu = "same") -> QemuMachine:
+def qemu_machine(
+    description: MachineDescription, iommu: Iommu = "same", wanted: Collection[str] | None = None
+) -> QemuMachine:
     """Return the QEMU machine for a description; raises Skipped with what cannot be built.
 
-    ``iommu`` chooses another IOMMU than the one the description's tables speak of.
+    ``iommu`` chooses another IOMMU than the one the description's tables speak of. Where only some devices are
+    ``wanted``, another one with which QEMU could not save the machine is stood in for by a silent one.
     """
-    return _Builder(description, iommu).machine()
+    return _Builder(description, iommu, wanted).machine()
 
 
 def _described_kind(description: MachineDescription) -> str | None:
@@ -109,8 +87,9 @@ def _described_kind(description: MachineDescription) -> str | None:
 class _Builder:
     """Puts one machine together; each step adds to what the next ones need."""
 
-    def __init__(self, description: MachineDescription, iommu: Iommu) -> None:
+    def __init__(self, description: MachineDescription, iommu: Iommu, wanted: Collection[str] | None) -> None:
         self.description = description
+        self.wanted = wanted
         self.tree: Tree = tree_of(description)
         self.kind = _described_kind(description) if iommu == "same" else None if iommu == "none" else str(iommu)
         self.notes: list[str] = []
@@ -250,6 +229,8 @@ class _Builder:
     def _function(self, bdf: Bdf) -> None:
         shape = self.tree.shapes[bdf]
         recipe = q.recipe_for(shape)
+        if recipe is not None and self._only_in_the_way(bdf, recipe):
+            recipe = q.SILENT
         if recipe is None:
             raise Skipped(f"{bdf} is a bridge of PCI Express type {shape.express}; QEMU has none like it")
         if not q.is_exact(shape, recipe):
@@ -259,6 +240,12 @@ class _Builder:
         place = Place(_id(bdf), self._number(), self.tree.parent(bdf) is None)
         self.backends += recipe.backend(shape, place)
         self._add(bdf, recipe, recipe.options(shape, place))
+
+    def _only_in_the_way(self, bdf: Bdf, recipe: Recipe) -> bool:
+        """Whether a device that nobody wants is all that keeps the machine from being saved."""
+        if recipe.migrates or self.wanted is None or self.kind == "amd" or self.tree.shapes[bdf].sriov:
+            return False
+        return str(bdf) not in self.wanted
 
     def _number(self) -> int:
         return len(self.made) + 1
