@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quiesce.groups.predict import Prediction, predict
+from quiesce.groups.predict import Prediction, Undecided, predict
 from quiesce.kernel.kernelset import NEWEST, KernelSet, UnknownKernel, kernel
 from quiesce.snapshot.description import MachineDescription
 from quiesce.snapshot.errors import BadInput, read_limited_text
@@ -104,7 +104,7 @@ def compare(truth: Truth, description: MachineDescription | None = None) -> Agre
     found = predict(description, kernel_of(truth.kernel), iommu=truth.platform)
     seen = {str(item.bdf) for item in description.functions}
     truth_seen = [tuple(bdf for bdf in group if bdf in seen) for group in truth.groups]
-    wrong = [group for group in truth_seen if group and not allowed(found, group, seen)]
+    wrong = [group for group in truth_seen if group and not allowed(found, group)]
     functions = sum(len(group) for group in truth.groups)
     decided = {bdf for group in found.groups for bdf in group}
     return Agreement(
@@ -119,12 +119,16 @@ def compare(truth: Truth, description: MachineDescription | None = None) -> Agre
     )
 
 
-def allowed(found: Prediction, group: Iterable[str], seen: Iterable[str] = ()) -> bool:
-    """Whether a real group was predicted, or is one of an alternative that is still possible."""
+def allowed(found: Prediction, group: Iterable[str]) -> bool:
+    """Whether a real group was predicted, or what open questions say of its members leaves it possible."""
     wanted = set(group)
     if any(set(item) == wanted for item in found.groups):
         return True
-    for question in found.undecided:
-        if wanted & set(question.functions):
-            return any(wanted == set(item) for groups in question.alternatives for item in groups)
-    return False
+    return any(wanted & set(item.functions) for item in found.undecided) and all(
+        _among(wanted & set(item.functions), item) for item in found.undecided if wanted & set(item.functions)
+    )
+
+
+def _among(wanted: set[str], question: Undecided) -> bool:
+    """Whether a real group, as far as it concerns the functions of an open question, is in an alternative."""
+    return any(wanted == set(item) for groups in question.alternatives for item in groups)
