@@ -19,17 +19,29 @@ def meets_iommu(k: KernelView, m: LightMachine, fn: LightFunction) -> bool:
     """
     if m.iommu not in BY_DRIVER:
         return unit_number(m, fn) >= 0 or _first_of_all(k, m, fn)
+    if not _described(m, fn):
+        return False
     return fn.item.attributes.get("driver") is not None or not needs_driver(k, m)
+
+
+def _described(m: LightMachine, fn: LightFunction) -> bool:
+    """Whether firmware's table puts an IOMMU in front of the function; without a table, one is in front of all."""
+    if m.iort is not None:
+        return m.iort.smmu_of(fn.bdf.requester_id, fn.bdf.segment) is not None
+    return m.viot is None or m.viot.iommu_of(fn.bdf.requester_id, fn.bdf.segment) is not None
 
 
 def _first_of_all(k: KernelView, m: LightMachine, fn: LightFunction) -> bool:
     return m.iommu == "amd" and fn.bdf == (0, 0, 0, 0) and k.has(changes.AMD_COVERS_DEVID_0)
 
 
-def coverage_is_open(m: LightMachine, fn: LightFunction) -> bool:
-    """Whether it cannot be told which functions the AMD IOMMU covers: no IVRS table, and a chipset of before Zen, whose
-    firmware leaves out other functions. Asked of host bridges only: all others were covered wherever a table is known.
+def coverage_is_open(k: KernelView, m: LightMachine, fn: LightFunction) -> bool:
+    """Whether the source leaves open if a function meets an IOMMU: because of its driver, or because no IVRS table is
+    there and the chipset is one of before Zen, whose firmware leaves out other functions. The latter is asked of host
+    bridges only: all others were covered wherever a table is known.
     """
+    if m.iommu in BY_DRIVER:
+        return not (fn.is_bridge or k.has(changes.IOMMU_PROBE_IN_CORE) or m.shows_drivers)
     if m.iommu != "amd" or m.ivrs is not None or fn.upstream is not None or not m.old_amd:
         return False
     return fn.bdf.bus == 0 and (fn.bdf.device == 0 or fn.bdf.device >= _NODES) and fn.class_code >> 8 == _HOST

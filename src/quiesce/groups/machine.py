@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
@@ -11,8 +12,12 @@ from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.snapshot.description import FunctionDescription, MachineDescription
 from quiesce.snapshot.dmar import Dmar, read_dmar
+from quiesce.snapshot.iort import read_iort
 from quiesce.snapshot.ivrs import Ivrs, read_ivrs
+from quiesce.snapshot.viot import read_viot
 
+_VIRTUAL = re.compile(r"\bVF\b|Virtual Function")
+"""What names of virtual functions have in them."""
 _ATI = b"\x02\x10"
 _NO_QUIRK = (0x0001, 0x0001)
 """Ids that no table names."""
@@ -162,6 +167,8 @@ class LightMachine:
         source = description.source or description.name
         self.ivrs: Ivrs | None = None if description.ivrs is None else read_ivrs(description.ivrs, source)
         self.dmar: Dmar | None = None if description.dmar is None else read_dmar(description.dmar, source)
+        self.iort = read_iort(description.tables["IORT"][0], source) if "IORT" in description.tables else None
+        self.viot = read_viot(description.tables["VIOT"][0], source) if "VIOT" in description.tables else None
         present = sorted((item for item in description.functions if item.present), key=lambda item: item.bdf)
         self.functions = {str(item.bdf): LightFunction(item) for item in present}
         self.shows_drivers = any("driver" in item.attributes for item in present)
@@ -215,6 +222,8 @@ def _link_virtual(m: LightMachine) -> None:
                 virtual.physfn, virtual.upstream = fn, fn.upstream
     for fn in m.functions.values():
         owner = m.functions.get(fn.item.attributes.get("virtual", ""))
+        if owner is None and fn.bdf.function and _VIRTUAL.search(fn.item.attributes.get("name", "")):
+            owner = m.functions.get(str(fn.bdf._replace(function=0)))
         if owner is not None and owner is not fn and not fn.is_bridge:
             fn.physfn, fn.upstream = owner, owner.upstream
 

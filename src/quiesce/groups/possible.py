@@ -114,7 +114,7 @@ def boot(
         _reset(fn, k, choices)
     _place(m, unit, choices)
     for fn in unit:
-        if coverage_is_open(m, fn):
+        if coverage_is_open(k, m, fn):
             k.decided_coverage[fn.bdf] = bool(choices.pick(("covered", fn.bdf), 2))
     k.enumerate(unit)
     k.form_groups(_probe_order(k, unit, order, choices))
@@ -244,7 +244,8 @@ def question(m: LightMachine, key: Hashable) -> str:
         if key[0] == "order":
             return f"whether {key[1]} meets the IOMMU before what is below it"
         if key[0] == "covered":
-            return f"whether the IOMMU covers {key[1]} (no IVRS table)"
+            what = "has a driver" if m.iommu in BY_DRIVER else "is covered by the IOMMU (no IVRS table)"
+            return f"whether {key[1]} {what}"
         return f"behind which bridge bus {key[2]:02x} of segment {key[1]:04x} is"
     knows = m.functions[str(key)].knows
     if not knows.ids_known and not m.functions[str(key)].item.attributes.get("vendor"):
