@@ -24,4 +24,9 @@ def test_example(
     command, _, wanted = block.partition("\n")
     main([*command.split()[2:], "--seconds", "60"])
     found = capsys.readouterr().out
-    assert found.endswith(wanted.removeprefix("...\n"))
+    assert _uncounted(found).endswith(_uncounted(wanted.removeprefix("...\n")))
+
+
+def _uncounted(text: str) -> str:
+    """Searches are pinned elsewhere; here their size may change with the model."""
+    return re.sub(r"\d+ states", "N states", text)
