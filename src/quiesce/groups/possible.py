@@ -142,24 +142,22 @@ def _reset(fn: LightFunction, k: LightKernel, choices: Choices) -> None:
 
 
 def distinct(k: LightKernel, fn: LightFunction) -> list[Silicon]:
-    """Return one silicon for each way in which a function can behave when groups are formed: isolated or not, before
-    and after its controls are set. What a bridge makes of requester ids from below matters only where it is isolated:
-    below one that is not, all join it either way.
+    """Return one silicon for each way in which a function can behave when groups are formed: isolated or not, once its
+    controls are set (before that it has no group that others could join). What a bridge makes of requester ids from
+    below matters only where it is isolated: below one that is not, all join it either way.
     """
     found: dict[Hashable, Silicon] = {}
     for silicon in fn.options:
         fn.chosen, fn.written = silicon, {}
         dev = LightDevice(fn)
-        late = k.has(changes.ACS_IN_DMA_CONFIGURE)
-        before = late and acs_answer(k, dev).enabled
-        if not late or k.has(changes.IOMMU_PROBE_IN_CORE):
+        if not k.has(changes.ACS_IN_DMA_CONFIGURE) or k.has(changes.IOMMU_PROBE_IN_CORE):
             k.devices[fn.bdf], kept = dev, k.devices.get(fn.bdf)
             k.enable_now(fn)
             if kept is not None:
                 k.devices[fn.bdf] = kept
         after = acs_answer(k, dev).enabled
         passes = after and silicon.is_bridge and silicon.pcie_type in _PASSING
-        found.setdefault((before, after, passes), silicon)
+        found.setdefault((after, passes), silicon)
     fn.chosen, fn.written = None, {}
     return list(found.values())
 
