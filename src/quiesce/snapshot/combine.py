@@ -8,6 +8,7 @@ from dataclasses import replace
 from quiesce.snapshot import pci_regs as r
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import FunctionDescription, MachineDescription
+from quiesce.snapshot.dmesg import BootLog
 from quiesce.snapshot.overlay import differ, filled, weight
 
 _SHOWN = 4
@@ -49,20 +50,48 @@ def _labelled(part: MachineDescription, note: str) -> str:
 # -- functions ----------------------------------------------------------------------------------------------------
 
 
+Stated = list[tuple[FunctionDescription, MachineDescription]]
+
+
 def _functions(parts: Sequence[MachineDescription], conflicts: list[str]) -> tuple[FunctionDescription, ...]:
-    found: dict[Bdf, list[tuple[FunctionDescription, MachineDescription]]] = {}
+    found: dict[Bdf, Stated] = {}
     for part in parts:
         for item in part.functions:
             found.setdefault(item.bdf, []).append((item, part))
+    _forget_the_past(parts, found, conflicts)
     differences: dict[str, list[Bdf]] = {}
     merged = [_merge(found[bdf], differences) for bdf in sorted(found)]
     conflicts += (f"{_few(bdfs)}: {what}" for what, bdfs in differences.items())
     return tuple(_multifunction(merged))
 
 
-def _merge(
-    stated: list[tuple[FunctionDescription, MachineDescription]], differences: dict[str, list[Bdf]]
-) -> FunctionDescription:
+def _forget_the_past(parts: Sequence[MachineDescription], found: dict[Bdf, Stated], conflicts: list[str]) -> None:
+    """What only a log shows, and no listing of nearly the whole machine, is taken to be gone; and that a device has
+    several functions does not follow from functions that are gone.
+    """
+    logged = {item.bdf for part in parts if isinstance(part, BootLog) for item in part.functions}
+    listed = {item.bdf for part in parts if not isinstance(part, BootLog) for item in part.functions}
+    past = sorted(bdf for bdf in logged - listed if any(item.present for item, _ in found[bdf]))
+    if not past or len(listed & logged) * 4 < len(logged) * 3:
+        return
+    conflicts.append(f"{_few(past)}: in the log, not in the listing; taken to be no longer there")
+    for bdf in past:
+        found[bdf] = [(replace(item, present=False), part) for item, part in found[bdf]]
+    slots = {bdf.slot for bdf in past}
+    for bdf in listed & logged:
+        if bdf.slot in slots:
+            found[bdf] = [(_single(item) if isinstance(part, BootLog) else item, part) for item, part in found[bdf]]
+
+
+def _single(item: FunctionDescription) -> FunctionDescription:
+    """Return a function without the knowledge whether its device has others."""
+    known = bytearray(item.known or b"")
+    if known:
+        known[r.PCI_HEADER_TYPE] &= r.PCI_HEADER_TYPE_MASK
+    return replace(item, known=bytes(known) or None)
+
+
+def _merge(stated: Stated, differences: dict[str, list[Bdf]]) -> FunctionDescription:
     if len(stated) == 1:
         return stated[0][0]
     by_weight = sorted(stated, key=lambda pair: weight(pair[0]), reverse=True)
@@ -92,7 +121,7 @@ def _multifunction(functions: list[FunctionDescription]) -> Iterable[FunctionDes
     """What one source shows of a device may be function 0 alone, and another source the others."""
     slots: dict[tuple[int, int, int], int] = {}
     for item in functions:
-        if "virtual" not in item.attributes and item.config[:4] != b"\xff\xff\xff\xff":
+        if item.present and "virtual" not in item.attributes and item.config[:4] != b"\xff\xff\xff\xff":
             slots[item.bdf.slot] = slots.get(item.bdf.slot, 0) + 1
     for item in functions:
         at, bit = r.PCI_HEADER_TYPE, r.PCI_HEADER_TYPE_MFD

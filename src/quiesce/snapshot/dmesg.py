@@ -85,7 +85,13 @@ class _Boot:
         return found
 
 
-def read_dmesg(text: str, file: str, name: str = "") -> MachineDescription:
+class BootLog(MachineDescription):
+    """A machine as a log tells of it: what was found at some time, not what is there at one time."""
+
+    __slots__ = ()
+
+
+def read_dmesg(text: str, file: str, name: str = "") -> BootLog:
     """Read a kernel log, or what a mail or a pager made of one; raises BadInput when no line names a PCI function."""
     boots = [_Boot()]
     for line in log_lines(text):
@@ -99,7 +105,7 @@ def read_dmesg(text: str, file: str, name: str = "") -> MachineDescription:
     virtual = _virtual(boot.functions.values())
     functions = tuple(_describe(boot, virtual))
     groups, ungrouped = _recorded(boot, functions)
-    return MachineDescription(
+    return BootLog(
         name=name or boot.model or "machine",
         functions=functions,
         source=file,

@@ -335,7 +335,7 @@ def _put_identity(draft: Draft, facts: Facts, several: bool) -> None:
         draft.put(r.PCI_DEVICE_ID, 2, facts.ids[1])
     if facts.kind is not None:
         draft.put(r.PCI_HEADER_TYPE, 1, facts.kind, r.PCI_HEADER_TYPE_MASK)
-    if several:
+    if several and facts.bdf.function == 0:
         draft.put(r.PCI_HEADER_TYPE, 1, r.PCI_HEADER_TYPE_MFD, r.PCI_HEADER_TYPE_MFD)
     if facts.class_code is not None:
         draft.put(r.PCI_CLASS_PROG, 3, facts.class_code, facts.class_bits)
