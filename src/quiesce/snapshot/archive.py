@@ -28,7 +28,7 @@ _PIECE = 1 << 20
 
 
 class _Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
+    def read1(self, size: int = -1, /) -> bytes: ...
 
 
 def is_archive(data: bytes) -> bool:
@@ -72,7 +72,7 @@ def _unpacked(data: bytes, notes: list[str]) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        while part := inner.read(_PIECE):
+        while part := inner.read1(_PIECE):
             parts.append(part)
             size += len(part)
             if size >= MOST_BYTES:

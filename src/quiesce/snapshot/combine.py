@@ -25,7 +25,8 @@ def combined(parts: Sequence[MachineDescription], name: str) -> MachineDescripti
     conflicts: list[str] = []
     functions = _functions(parts, conflicts)
     groups, ungrouped = _groups(parts, functions, conflicts)
-    tables = _tables(parts)
+    kernel = _stated(parts, "kernel release", lambda part: part.kernel, conflicts)
+    cmdline = _stated(parts, "kernel command line", lambda part: part.cmdline, conflicts)
     return MachineDescription(
         name=name,
         functions=functions,
@@ -33,18 +34,25 @@ def combined(parts: Sequence[MachineDescription], name: str) -> MachineDescripti
         dmar=_one_table(parts, "DMAR", lambda part: part.dmar, conflicts),
         routing=next((part.routing for part in parts if part.routing), ()),
         source=", ".join(dict.fromkeys(part.source for part in parts)),
-        notes=(*conflicts, *(_labelled(part, note) for part in parts for note in part.notes)),
+        notes=(*conflicts, *_labelled(parts)),
         recorded_groups=groups,
         recorded_ungrouped=ungrouped,
-        tables=tables,
-        kernel=_stated(parts, "kernel release", lambda part: part.kernel, conflicts),
-        cmdline=_stated(parts, "kernel command line", lambda part: part.cmdline, conflicts),
+        tables=_tables(parts),
+        kernel=kernel,
+        cmdline=cmdline,
         iommu_hint=next((part.iommu_hint for part in parts if part.iommu_hint), None),
     )
 
 
-def _labelled(part: MachineDescription, note: str) -> str:
-    return f"{part.source}: {note}" if part.source else note
+def _labelled(parts: Sequence[MachineDescription]) -> Iterable[str]:
+    """Say each note once, with the sources that it is about."""
+    about: dict[str, list[str]] = {}
+    for part in parts:
+        for note in part.notes:
+            about.setdefault(note, []).append(part.source)
+    for note, sources in about.items():
+        named = list(dict.fromkeys(filter(None, sources)))
+        yield f"{_few(named)}: {note}" if named else note
 
 
 # -- functions ----------------------------------------------------------------------------------------------------
@@ -196,6 +204,6 @@ def _common(one: MachineDescription, other: MachineDescription) -> list[list[str
     return sorted(group for group in reduced if group)
 
 
-def _few(bdfs: Sequence[Bdf]) -> str:
-    shown = ", ".join(str(bdf) for bdf in bdfs[:_SHOWN])
-    return shown if len(bdfs) <= _SHOWN else f"{shown} and {len(bdfs) - _SHOWN} more"
+def _few(items: Sequence[object]) -> str:
+    shown = ", ".join(map(str, items[:_SHOWN]))
+    return shown if len(items) <= _SHOWN else f"{shown} and {len(items) - _SHOWN} more"

@@ -96,8 +96,8 @@ def _read_source(source: str | Path) -> list[MachineDescription]:
     except (OSError, ValueError) as error:
         raise BadInput(repr(str(path)), "", f"a file or folder that can be read ({error})") from None
     if not folder:
-        _read_data(found, read_limited(path), str(path), path.stem)
-        return found.gathered(path.stem, str(path))
+        _read_data(found, read_limited(path), str(path), _name_of(path))
+        return found.gathered(_name_of(path), str(path))
     if path.resolve() == Path(_LIVE_DEVICES).resolve():
         return [_read_live()]
     return _read_tree(FolderTree(path), path.resolve().name)

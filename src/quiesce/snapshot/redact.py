@@ -7,6 +7,7 @@ chosen by name, because nobody can know what else people put there.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 
 from quiesce.snapshot import pci_regs as r
 
@@ -25,12 +26,10 @@ _PATTERNS = (
     ("MAC addresses", re.compile(r"\b(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}\b")),
     ("MAC addresses", re.compile(r"\b(?:enx|wlx|wwx)[0-9a-fA-F]{12}\b")),
     ("UUIDs", re.compile(r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b")),
-    ("IP addresses", re.compile(r"\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b")),
-    (
-        "IP addresses",
-        re.compile(r"\b(?:[0-9a-fA-F]{1,4}:){4,7}[0-9a-fA-F]{0,4}\b|\b(?:[0-9a-fA-F]{1,4}:){1,6}:[0-9a-fA-F]+"),
-    ),
-    ("user and host names", re.compile(r"\b[\w.+-]{1,64}@[\w-][\w.-]{0,200}")),
+    ("user and host names", re.compile(r"\b[\w.+-]{1,64}@(?!pci:|[0-9a-fA-F]{2,8}:)[\w-][\w.-]{0,200}")),
+)
+_MAYBE_IP = re.compile(
+    r"(?<![\w:.])(?:[0-9a-fA-F]{0,4}:[0-9a-fA-F:]{1,35}(?:[0-9.]{7,15})?|[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?![\w:])"
 )
 _ADDRESS_IN_KERNEL = re.compile(r"\b0x[0-9a-f]{8,16}\b")
 
@@ -63,7 +62,16 @@ class Redactor:
         for what, pattern in _PATTERNS:
             text, number = pattern.subn(REDACTED, text)
             self._count(what, number)
-        return text
+        return _MAYBE_IP.sub(self._address, text)
+
+    def _address(self, match: re.Match[str]) -> str:
+        """Replace what is an IP address indeed: addresses of PCI functions look a little like some."""
+        try:
+            ip_address(match[0])
+        except ValueError:
+            return match[0]
+        self._count("IP addresses")
+        return REDACTED
 
     def command_line(self, text: str) -> str:
         """Keep the values of those parameters that say something about devices, and only the names of others."""

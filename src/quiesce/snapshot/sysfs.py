@@ -65,7 +65,7 @@ def find_root(tree: Tree) -> str | None:
     for first in ("", *(f"{name}/" for name in tree.entries("")[:64])):
         for second in ("", *(f"{first}{name}/" for name in (tree.entries(first.rstrip("/"))[:64] if first else ()))):
             prefix = second or first
-            if tree.entries(f"{prefix}{DEVICES}"):
+            if has_devices(tree, f"{prefix}{DEVICES}"):
                 return prefix
     return None
 
@@ -80,11 +80,11 @@ def read_devices(tree: Tree, name: str) -> MachineDescription:
     return _read(tree, None, "", name)
 
 
-def has_devices(tree: Tree) -> bool:
-    """Whether the tree itself is a folder of folders named like PCI functions, with something of sysfs in them."""
-    for name in tree.entries(""):
+def has_devices(tree: Tree, top: str = "") -> bool:
+    """Whether a folder has folders, or links to such, named like PCI functions, with something of sysfs in them."""
+    for name in tree.entries(top):
         if _ADDRESS.fullmatch(name):
-            folder = resolve(tree, name)
+            folder = resolve(tree, f"{top}/{name}")
             if folder and {"config", "vendor"} & set(tree.entries(folder)):
                 return True
     return False

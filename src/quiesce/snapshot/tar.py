@@ -49,7 +49,7 @@ def read_tar(data: bytes, tree: MemoryTree, most: int) -> list[str]:
         number += 1
         if number >= most:
             return [f"only the first {most} members of the archive are read"]
-    return ["the archive ends early; what came before that is read"] if at > len(data) else []
+    return ["the archive ends early; what came before that is read"]
 
 
 def _number(field: bytes) -> int | None:
