@@ -102,7 +102,7 @@ def _single(item: FunctionDescription) -> FunctionDescription:
 def _merge(stated: Stated, differences: dict[str, list[Bdf]]) -> FunctionDescription:
     if len(stated) == 1:
         return stated[0][0]
-    by_weight = sorted(stated, key=lambda pair: weight(pair[0]), reverse=True)
+    by_weight = sorted(stated, key=lambda pair: (not isinstance(pair[1], BootLog), weight(pair[0])), reverse=True)
     result, first = by_weight[0]
     for item, part in by_weight[1:]:
         what = _difference(by_weight[0][0], item)
