@@ -33,6 +33,8 @@ def kind_of(fn: LightFunction) -> str:
 def acs_registers(fn: LightFunction) -> str:
     """Return ACSCap and ACSCtl with their offsets and bits, as the kernel has them now."""
     base = fn.find_ext_capability(r.PCI_EXT_CAP_ID_ACS)
+    if fn.open:
+        return "the source does not show its capabilities" + _assumed(fn)
     if not base:
         return "ACSCap: no capability" + _assumed(fn)
     wide = _is_double_word(fn)
@@ -92,6 +94,8 @@ def _quirk_fact(fn: LightFunction, answer: AcsAnswer) -> tuple[str, str]:
 
 
 def _type_evidence(fn: LightFunction) -> str:
+    if fn.open:
+        return kind_of(fn) + _assumed(fn)
     at = fn.silicon.capabilities.get(r.PCI_CAP_ID_EXP, 0)
     return f"{kind_of(fn)}, type {fn.pcie_type:x}h in the register at {at + r.PCI_EXP_FLAGS:x}h" + _assumed(fn)
 

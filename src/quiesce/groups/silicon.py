@@ -13,6 +13,13 @@ from quiesce.snapshot.description import FunctionDescription
 _BIG = r.PCI_CFG_SPACE_EXP_SIZE
 _ACS_ALL = r.PCI_ACS_SV | r.PCI_ACS_RR | r.PCI_ACS_CR | r.PCI_ACS_UF
 _PORT_TYPES = (r.PCI_EXP_TYPE_ROOT_PORT, r.PCI_EXP_TYPE_UPSTREAM, r.PCI_EXP_TYPE_DOWNSTREAM, r.PCI_EXP_TYPE_PCI_BRIDGE)
+_NAMED = {
+    "root-port": r.PCI_EXP_TYPE_ROOT_PORT,
+    "switch-up": r.PCI_EXP_TYPE_UPSTREAM,
+    "switch-down": r.PCI_EXP_TYPE_DOWNSTREAM,
+    "pcie-to-pci": r.PCI_EXP_TYPE_PCI_BRIDGE,
+}
+"""What a listing's words say of a port (attribute ``pcie-type``)."""
 _FREE_EXPRESS, _FREE_ACS = 0xC0, 0xFE0
 """Where completed capabilities are put; nothing reads what a snapshot has there."""
 
@@ -95,6 +102,9 @@ def _types(knows: Knowledge, item: FunctionDescription, on_root: bool) -> list[t
         kinds = (_PORT_TYPES[0],) if on_root else _PORT_TYPES[1:]
     else:
         kinds = (r.PCI_EXP_TYPE_RC_END, r.PCI_EXP_TYPE_ENDPOINT) if on_root else (r.PCI_EXP_TYPE_ENDPOINT,)
+    named = _NAMED.get(item.attributes.get("pcie-type", "").partition(":")[0])
+    if named is not None and not knows.express:
+        return [(named, f"{names[named]} by its name")]
     found: list[tuple[int | None, str]] = [(kind, names[kind]) for kind in kinds]
     return found if knows.express else [(None, "conventional PCI"), *found]
 
