@@ -13,6 +13,8 @@ from quiesce.testbed.known import unexplained
 
 FILES = sorted((Path(__file__).parent / "recordings").glob("*.json.gz"))
 FACTS = sorted((Path(__file__).parent / "recordings" / "facts").glob("*--*.json.gz"))
+LIVES = sorted((Path(__file__).parent / "recordings" / "lives").glob("*--*.json.gz"))
+"""Of ``tests/testbed/lives``: what random lives have taught, shortened."""
 SWITCHED = {
     "iommu-msi-lost": "irq-zeroed",
     "alias-without-device": "alias-deref",
@@ -24,7 +26,7 @@ SWITCHED = {
 }
 
 
-@pytest.mark.parametrize("path", FILES + FACTS, ids=lambda path: path.name.removesuffix(".json.gz"))
+@pytest.mark.parametrize("path", FILES + FACTS + LIVES, ids=lambda path: path.name.removesuffix(".json.gz"))
 def test_the_model_predicts_what_a_kernel_showed(path) -> None:
     stored = recording.read(path)
     lives = recording.replay(stored)
@@ -41,6 +43,12 @@ def test_all_four_kernels_and_both_iommus_were_recorded() -> None:
         "7.2",
     }
     assert {one.iommu for one in stored} >= {"intel", "amd", "none"}
+
+
+def test_what_random_lives_taught_was_recorded_on_all_four_kernels() -> None:
+    written = {path.stem for path in (Path(__file__).parent / "lives").glob("*.case")}
+    recorded = Counter(path.name.partition("--")[0] for path in LIVES)
+    assert recorded == dict.fromkeys(written, 4)
 
 
 @pytest.mark.parametrize("bug", BUGS)

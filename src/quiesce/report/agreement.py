@@ -87,7 +87,8 @@ Made by `quiesce confirm --recorded tests/testbed/recordings/*.json.gz --write d
 recorded, or anew by `quiesce confirm --all --write docs/agreement.md`. The same lives were lived by the model and by
 real Linux kernels in QEMU; after every step everything in [observations.md](observations.md) was looked at on both
 sides and compared as text. *Differ* counts every observation on which they part, *listed* those of them whose reason
-is given below. What could not be seen counts for nothing.
+is given below. What could not be seen counts for nothing. A case is lived on the IOMMU of its machine, and on
+another one where it is listed with both.
 """
 
 

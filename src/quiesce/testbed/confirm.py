@@ -126,6 +126,9 @@ class Confirmer:
         """Put a case on the guest's machine; raises Skipped."""
         image = find_image(target.kernel)
         machine = qemu_machine(find_machine(case.machine, case.path), target.iommu, _wanted(case))
+        for bdf in case.devices:
+            if long_form(bdf) not in machine.at:
+                raise Skipped(f"{bdf} is not there with IOMMU {machine.iommu or 'none'}")
         data, path = recorded_machine(self.pool, Order(image, machine))
         there = replace(moved(case, machine.at), drivers=playable(case.drivers))
         kernel = kernel_of(image, target.switches)
