@@ -114,7 +114,7 @@ def boot(
         _reset(fn, k, choices)
     _place(m, unit, choices)
     for fn in unit:
-        if coverage_is_open(k, m, fn):
+        if coverage_is_open(k, m, fn) and fn.path not in order:
             k.decided_coverage[fn.bdf] = bool(choices.pick(("covered", fn.bdf), 2))
     k.enumerate(unit)
     k.form_groups(_probe_order(k, unit, order, choices))
