@@ -299,3 +299,22 @@ def _without(line: str, spans: list[tuple[int, int]]) -> str:
     covered = {at for first, last in spans for at in range(first, last)}
     rest = "".join(" " if at in covered else letter for at, letter in enumerate(line))
     return " ".join(rest.split())
+
+
+def summary(table: Table) -> list[str]:
+    """Return the outcome in text: by capability, then what differs and why."""
+    kinds: dict[str, Counter[str]] = {}
+    for (kind, _, _), row in table.rows.items():
+        kinds.setdefault(kind, Counter()).update(agree=row.agree, differ=row.differ, not_shown=row.not_shown)
+    title = f"registers beside lspci {lspci_version()} ({table.dumps} dumps, {table.functions} functions)"
+    lines = ["", f"{title:<61}{'agree':>11}{'differ':>11}{'not shown':>12}"]
+    for kind, count in sorted(kinds.items()):
+        lines.append(f"{kind:<61}{count['agree']:>11}{count['differ']:>11}{count['not_shown']:>12}")
+    for key, reason in KNOWN_DIFFERENCES.items():
+        if key in table.rows and table.rows[key].differ:
+            lines.append(f"listed: {' / '.join(key)}: {table.rows[key].differ} differ: {reason}")
+    return [
+        *lines,
+        *(f"UNEXPLAINED {text}" for text in table.unexplained),
+        *(f"unread {text}" for text in table.unread),
+    ]
