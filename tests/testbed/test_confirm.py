@@ -24,3 +24,8 @@ def test_a_case_about_an_iommu_function_is_skipped_on_another_iommu(confirmer: C
     result = confirmer.case("iommu-msi-lost", Target("debian:6.12", iommu))
     assert result.skipped == f"00:00.2 is not there with IOMMU {iommu}"
     assert result.lives == []
+
+
+def test_an_ssd_that_the_amd_iommu_of_qemu_does_not_serve_is_skipped(confirmer: Confirmer) -> None:
+    result = confirmer.case("replug-without-iommu", Target("debian:6.12", "amd"))
+    assert result.skipped == "QEMU's AMD IOMMU does not serve the NVMe 02:00.0, which is behind a port"

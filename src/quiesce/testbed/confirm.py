@@ -27,6 +27,8 @@ from quiesce.testbed.pool import Order, Pool, recorded_machine
 from quiesce.testbed.real_drivers import model_name, playable
 from quiesce.testbed.topology import Iommu, QemuMachine, qemu_machine
 
+_ROOT_BUS = "0000:00:"
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -126,9 +128,7 @@ class Confirmer:
         """Put a case on the guest's machine; raises Skipped."""
         image = find_image(target.kernel)
         machine = qemu_machine(find_machine(case.machine, case.path), target.iommu, _wanted(case))
-        for bdf in case.devices:
-            if long_form(bdf) not in machine.at:
-                raise Skipped(f"{bdf} is not there with IOMMU {machine.iommu or 'none'}")
+        _check_devices(case, machine)
         data, path = recorded_machine(self.pool, Order(image, machine))
         there = replace(moved(case, machine.at), drivers=playable(case.drivers))
         kernel = kernel_of(image, target.switches)
@@ -163,6 +163,17 @@ class Confirmer:
             description = read_recording(json.dumps(stage.data), stage.case.machine)
             there = GuestSide(guest, stage.image, stage.machine, description, stage.case.drivers, model.devices)
             return play_both(model, there, rest, keeper)
+
+
+def _check_devices(case: Case, machine: QemuMachine) -> None:
+    """Raise Skipped for a device that is not there with this IOMMU, or would hang."""
+    for bdf in case.devices:
+        there = machine.at.get(long_form(bdf))
+        if there is None:
+            raise Skipped(f"{bdf} is not there with IOMMU {machine.iommu or 'none'}")
+        behind = not there.startswith(_ROOT_BUS) and there in machine.by_bdf
+        if behind and machine.iommu == "amd" and "nvme" in case.drivers and machine.by_bdf[there].driver == "nvme":
+            raise Skipped(f"QEMU's AMD IOMMU does not serve the NVMe {bdf}, which is behind a port")
 
 
 def _wanted(case: Case) -> frozenset[str] | None:
