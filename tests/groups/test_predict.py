@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,24 @@ def test_a_port_without_acs_takes_what_is_below() -> None:
     found = predict(read_text(PORTS + "iommu intel\n", "ports"), kernel("v6.12"))
     assert ("0000:00:1c.1", "0000:02:00.0") in found.groups
     assert ("0000:01:00.0",) in found.groups
+
+
+class TestBefore317:
+    PHANTOM = (
+        "00:00.0 host-bridge\n00:03.0 conventional\n00:04.0 conventional\niommu amd\nalias 00:03.0-00:04.0 -> 00:1f.7\n"
+    )
+
+    def test_the_drivers_had_searches_of_their_own(self) -> None:
+        """One phantom alias made one group from v3.8 on, and two since the common search."""
+        together = ("0000:00:03.0", "0000:00:04.0")
+        machine = read_text(self.PHANTOM, "phantom")
+        assert together in predict(machine, kernel("v3.10")).groups
+        assert together not in predict(machine, kernel("v3.18")).groups
+
+    def test_no_guess_on_an_incomplete_dump(self) -> None:
+        whole = read_text(PORTS + "iommu intel\n", "ports")
+        cut = replace(whole, functions=tuple(replace(item, config=item.config[:64]) for item in whole.functions))
+        found = predict(cut, kernel("v3.10"))
+        assert found.groups == ()
+        assert "complete dumps" in found.undecided[0].why
+        assert predict(whole, kernel("v3.10")).undecided == ()

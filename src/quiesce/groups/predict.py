@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from quiesce.groups.coverage import BY_DRIVER
 from quiesce.groups.kernel import LightKernel
 from quiesce.groups.machine import LightMachine, iommu_kind
+from quiesce.groups.old import is_complete, old_groups
 from quiesce.groups.possible import Outcome, Partition
 from quiesce.groups.power import power_groups
 from quiesce.groups.split import outcomes_of
@@ -80,9 +81,25 @@ def predict(
     if kind == "power":
         groups, alone = power_groups(m.functions.values())
         return Prediction(kernel.name, kind, tuple(map(tuple, groups)), tuple(alone), notes=tuple(notes))
+    if changes.CENTRAL_GROUP_LOOKUP not in kernel:
+        return _before_3_17(description, m, kernel, notes)
     parts = (outcomes_of(m, lambda: LightKernel(m, kernel, parameters), unit, order) for unit in units_of(m))
     outcomes = [outcome for found in parts for outcome in found]
     return _assembled(kernel, kind, outcomes, notes)
+
+
+def _before_3_17(
+    description: MachineDescription, m: LightMachine, kernel: KernelSet, notes: Sequence[str]
+) -> Prediction:
+    everything = tuple(m.functions)
+    if m.iommu not in ("intel", "amd") or not is_complete(m):
+        why = "kernels before v3.17 are run on complete dumps of Intel and AMD machines only"
+        question = Undecided(why, everything, (), False)
+        return Prediction(kernel.name, m.iommu, (), (), (question,), tuple(notes))
+    groups = old_groups(description, kernel, m.iommu)
+    grouped = {bdf for group in groups for bdf in group}
+    alone = tuple(bdf for bdf in everything if bdf not in grouped)
+    return Prediction(kernel.name, m.iommu, groups, alone, notes=(*notes, "before v3.17: groups without reasons"))
 
 
 def _assembled(kernel: KernelSet, kind: str, outcomes: Iterable[Outcome], notes: Sequence[str]) -> Prediction:
