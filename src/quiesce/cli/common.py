@@ -45,7 +45,10 @@ class _Parser(argparse.ArgumentParser):
 
     def parse(self, words: list[str]) -> argparse.Namespace:
         """Read the arguments; options may stand between the others, except where there are sub-commands."""
-        return self.parse_args(words) if self._subparsers else self.parse_intermixed_args(words)
+        if self._subparsers:
+            return self.parse_args(words)
+        args, rest = self.parse_known_args(words)
+        return self.parse_intermixed_args(words) if rest else args
 
     def error(self, message: str) -> NoReturn:
         """End with status 2."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from quiesce.groups.coverage import BY_DRIVER, coverage_is_open
 from quiesce.groups.kernel import LightDevice, LightKernel
@@ -26,12 +26,12 @@ MOST_WORK = 8_000
 NewKernel = Callable[[], LightKernel]
 
 
-@dataclass
 class Choices:
     """Enumerates combinations depth first: each run repeats a script of picks and goes on with first options."""
 
-    script: list[int] = field(default_factory=list)
-    asked: list[tuple[Hashable, int]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.script: list[int] = []
+        self.asked: list[tuple[Hashable, int]] = []
 
     def pick(self, key: Hashable, count: int) -> int:
         """Return which of ``count`` options this run takes."""
@@ -53,8 +53,7 @@ class Choices:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one unit."""
 
     groups: Partition
@@ -72,8 +71,7 @@ class Outcome:
     messages: tuple[str, ...] = ()
 
 
-@dataclass
-class _Run:
+class _Run(NamedTuple):
     groups: Partition
     ungrouped: tuple[str, ...]
     assumed: tuple[str, ...]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from quiesce.groups.coverage import BY_DRIVER
 from quiesce.groups.kernel import LightKernel
@@ -23,8 +24,7 @@ from quiesce.kernel.parameters import Parameters
 from quiesce.snapshot.description import MachineDescription
 
 
-@dataclass(frozen=True, slots=True)
-class Undecided:
+class Undecided(NamedTuple):
     """Functions whose grouping depends on something that the snapshot does not tell."""
 
     why: str

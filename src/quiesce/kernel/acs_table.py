@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from quiesce.machine.quirk_tables import read_quirks
 
-ACS_QUIRKS = read_quirks("quiesce.kernel", "acs_quirks.csv")
+ACS_QUIRKS = read_quirks(__file__, "acs_quirks.csv")
 """In the order in which the kernel asks them; the first that has an answer wins."""

@@ -4,9 +4,13 @@ drivers/iommu/amd/iommu.c).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from quiesce.kernel import changes, pci_group
-from quiesce.kernel.group_view import DeviceView, KernelView
 from quiesce.snapshot.bdf import Bdf
+
+if TYPE_CHECKING:
+    from quiesce.kernel.group_view import DeviceView, KernelView
 
 
 def ivrs_alias(k: KernelView, bdf: Bdf) -> Bdf:

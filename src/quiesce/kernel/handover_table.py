@@ -9,4 +9,4 @@ from __future__ import annotations
 
 from quiesce.machine.quirk_tables import read_quirks
 
-HANDOVER_QUIRKS = read_quirks("quiesce.kernel", "handover_quirks.csv")
+HANDOVER_QUIRKS = read_quirks(__file__, "handover_quirks.csv")

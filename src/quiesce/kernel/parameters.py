@@ -8,22 +8,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from quiesce.machine import pci_regs as r
-from quiesce.machine.view import SiliconView
 from quiesce.snapshot.errors import BadInput
 
+if TYPE_CHECKING:
+    from quiesce.machine.view import SiliconView
+
 _OVERRIDES = ("downstream", "multifunction")
-_ID = re.compile(r"id:([0-9a-fA-F]{1,4}):([0-9a-fA-F]{1,4})")
-_PLACE = re.compile(
-    r"(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])((?:/[0-9a-fA-F]{1,2}\.[0-7])*)"
-)
-_IDS = re.compile(r"pci:([0-9a-fA-F]{1,4}):([0-9a-fA-F]{1,4})(?::([0-9a-fA-F]{1,4}):([0-9a-fA-F]{1,4}))?")
-_ACS = re.compile(r"[01xX]{1,7}")
+_ID = r"id:([0-9a-fA-F]{1,4}):([0-9a-fA-F]{1,4})"
+_PLACE = r"(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])((?:/[0-9a-fA-F]{1,2}\.[0-7])*)"
+_IDS = r"pci:([0-9a-fA-F]{1,4}):([0-9a-fA-F]{1,4})(?::([0-9a-fA-F]{1,4}):([0-9a-fA-F]{1,4}))?"
+_ACS = r"[01xX]{1,7}"
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceSpec:
+class DeviceSpec(NamedTuple):
     """A device in a parameter (drivers/pci/pci.c ``pci_dev_str_match``): a place with the path below it, or ids."""
 
     text: str
@@ -53,8 +53,7 @@ class DeviceSpec:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class AcsRequest:
+class AcsRequest(NamedTuple):
     """One entry of ``config_acs=``: bits to set and to clear, and where."""
 
     set: int
@@ -104,7 +103,7 @@ def _merged(found: Parameters, names: frozenset[str], ids: frozenset[tuple[int, 
 def _override(value: str, source: str) -> tuple[frozenset[str], frozenset[tuple[int, int]]]:
     names, ids = set(), set()
     for item in filter(None, value.split(",")):
-        match = _ID.fullmatch(item)
+        match = re.fullmatch(_ID, item)
         if match is not None:
             ids.add((int(match[1], 16), int(match[2], 16)))
         elif item in _OVERRIDES:
@@ -129,7 +128,7 @@ def _pci_options(found: Parameters, value: str, source: str) -> Parameters:
 
 def _request(item: str, source: str) -> AcsRequest:
     flags, _, where = item.partition("@")
-    if not _ACS.fullmatch(flags) or not where:
+    if not re.fullmatch(_ACS, flags) or not where:
         raise BadInput(source, f"config_acs={item}", "bits such as 1x0 (the last one is SV), then @ and a device")
     bits = dict(enumerate(reversed(flags)))
     ones, zeros = (sum(1 << number for number, digit in bits.items() if digit == wanted) for wanted in "10")
@@ -137,10 +136,10 @@ def _request(item: str, source: str) -> AcsRequest:
 
 
 def _spec(text: str, source: str) -> DeviceSpec:
-    ids = _IDS.fullmatch(text)
+    ids = re.fullmatch(_IDS, text)
     if ids is not None:
         return DeviceSpec(text, ids=tuple(int(part or "0", 16) for part in ids.groups()))
-    place = _PLACE.fullmatch(text)
+    place = re.fullmatch(_PLACE, text)
     if place is None:
         raise BadInput(source, text, "a device such as 00:1c.0, 00:1c.0/00.0 or pci:8086:a340")
     first = int(place[2], 16), int(place[3], 16), int(place[4])

@@ -5,21 +5,25 @@ The answers are about *effective* isolation: a function that has no peers to tal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from quiesce.kernel import changes
 from quiesce.kernel.acs_table import ACS_QUIRKS
-from quiesce.kernel.group_view import DeviceView, KernelView
 from quiesce.kernel.pci_config import pci_read_config, upstream_bridge
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS, Quirk, by_vendor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from quiesce.kernel.group_view import DeviceView, KernelView
     from quiesce.kernel.kernel import Kernel
     from quiesce.kernel.objects import PciDev
+
+    _Answer = Callable[[KernelView, DeviceView, int, Quirk], bool | None]
 
 REQ_ACS_FLAGS = r.PCI_ACS_SV | r.PCI_ACS_RR | r.PCI_ACS_CR | r.PCI_ACS_UF
 """What a path needs for the devices behind it to be told apart (drivers/iommu/iommu.c)."""
@@ -228,7 +232,6 @@ def _known_port_or_denied(k: KernelView, dev: DeviceView, flags: int, quirk: Qui
     return _known_or_denied(k, dev, flags, quirk) if dev.hw.pcie_type in _PORTS else None
 
 
-_Answer = Callable[[KernelView, DeviceView, int, Quirk], bool | None]
 _ANSWERS: dict[str, _Answer] = {
     "amd_sb": _amd_southbridge,
     "mf_endpoint": _mf_endpoint,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from quiesce.kernel import changes
-from quiesce.kernel.group_view import DeviceView, KernelView
 from quiesce.kernel.pci_acs import REQ_ACS_FLAGS, SPT_ACS_CTRL, knows, quirks_for
 from quiesce.kernel.pci_config import pci_read_config, pci_write_config
 from quiesce.machine import pci_regs as r
+
+if TYPE_CHECKING:
+    from quiesce.kernel.group_view import DeviceView, KernelView
 
 _REDIRECT = r.PCI_ACS_RR | r.PCI_ACS_CR | r.PCI_ACS_EC
 _ENABLED_BY_QUIRK = (("intel_pch", "PCH"), ("intel_spt", "SPT PCH"))

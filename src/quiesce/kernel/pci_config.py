@@ -4,12 +4,14 @@ groups needs of ``pci_access``.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from quiesce.kernel import changes
-from quiesce.kernel.group_view import DeviceView, KernelView
 
-_Device = TypeVar("_Device", bound=DeviceView)
+if TYPE_CHECKING:
+    from quiesce.kernel.group_view import DeviceView, KernelView
+
+_Device = TypeVar("_Device", bound="DeviceView")
 
 
 def pci_dev_is_disconnected(k: KernelView, dev: DeviceView) -> bool:

@@ -8,10 +8,9 @@ added can matter.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from quiesce.kernel import changes
-from quiesce.kernel.group_view import DeviceView, KernelView
 from quiesce.kernel.pci_acs import (
     knows,
     pci_acs_enabled,
@@ -24,6 +23,9 @@ from quiesce.machine import topology
 from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS_OF
 from quiesce.machine.requester import below_pcie, quirk_applies, quirk_devfns, volume_manager
 from quiesce.snapshot.bdf import Bdf
+
+if TYPE_CHECKING:
+    from quiesce.kernel.group_view import DeviceView, KernelView
 
 __all__ = [
     "find_group",
@@ -39,7 +41,7 @@ _PASS_THROUGH = (r.PCI_EXP_TYPE_ROOT_PORT, r.PCI_EXP_TYPE_UPSTREAM, r.PCI_EXP_TY
 _DEVICE_ALIASES = ("function_0", "function_1", "fixed_01_0", "mic_x200", "five_per_slot", "whole_bus")
 
 
-_Device = TypeVar("_Device", bound=DeviceView)
+_Device = TypeVar("_Device", bound="DeviceView")
 
 
 class Found(NamedTuple):

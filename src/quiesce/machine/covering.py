@@ -5,13 +5,15 @@ That is static, so it works on the functions of a world and on the light ones of
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.machine.requester import volume_manager
-from quiesce.machine.view import SiliconView
 from quiesce.snapshot.bdf import Bdf
+
+if TYPE_CHECKING:
+    from quiesce.machine.view import SiliconView
 
 
 def unit_number(m: Any, fn: Any) -> int:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
-from pkgutil import get_data
+import os
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Quirk:
+class Quirk(NamedTuple):
     """One entry: some devices of one vendor, and the change with which the kernel learnt about them."""
 
     change: str
@@ -29,17 +27,17 @@ class Quirk:
         return False
 
 
-def read_quirks(package: str, name: str) -> tuple[Quirk, ...]:
-    """Read a table that lies beside the modules of ``package``."""
-    data = get_data(package, name)
-    assert data is not None
-    return tuple(_quirk(row) for row in csv.DictReader(data.decode("ascii").splitlines()))
+def read_quirks(beside: str, name: str) -> tuple[Quirk, ...]:
+    """Read a table that lies beside a module; a plain one, in which only the last column may hold a comma."""
+    with open(os.path.join(os.path.dirname(beside), name), encoding="ascii") as file:
+        lines = file.read().splitlines()
+    return tuple(_quirk(*line.split(",", 5)) for line in lines[1:])
 
 
-def _quirk(row: dict[str, str]) -> Quirk:
-    ranges = (item.partition("-") for item in row["devices"].split())
-    devices = tuple((int(first, 16), int(last or first, 16)) for first, _, last in ranges)
-    return Quirk(row["change"], row["since"], int(row["vendor"], 16), devices, row["quirk"], row["subject"])
+def _quirk(change: str, since: str, vendor: str, devices: str, kind: str, subject: str) -> Quirk:
+    ranges = (item.partition("-") for item in devices.split())
+    found = tuple((int(first, 16), int(last or first, 16)) for first, _, last in ranges)
+    return Quirk(change, since, int(vendor, 16), found, kind, subject)
 
 
 def by_vendor(quirks: tuple[Quirk, ...]) -> dict[int, tuple[Quirk, ...]]:
@@ -48,7 +46,7 @@ def by_vendor(quirks: tuple[Quirk, ...]) -> dict[int, tuple[Quirk, ...]]:
     return {vendor: tuple(quirk for quirk in quirks if quirk.vendor == vendor) for vendor in vendors}
 
 
-DMA_ALIAS_QUIRKS = read_quirks("quiesce.machine", "dma_alias_quirks.csv")
+DMA_ALIAS_QUIRKS = read_quirks(__file__, "dma_alias_quirks.csv")
 """Devices that send their DMA under another requester id than their own."""
 DMA_ALIAS_QUIRKS_OF = by_vendor(DMA_ALIAS_QUIRKS)
 """The same by vendor."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quiesce.machine import pci_regs as r
-from quiesce.machine.view import SiliconView
 from quiesce.snapshot.bdf import Bdf
 
 if TYPE_CHECKING:
     from quiesce.machine.function import Function
+    from quiesce.machine.view import SiliconView
 
 
 def capability_list(image: bytes) -> dict[int, int]:

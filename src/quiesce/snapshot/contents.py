@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from quiesce.snapshot import pci_regs as r
@@ -21,34 +21,33 @@ from quiesce.snapshot.lspci_plain import read_plain
 if TYPE_CHECKING:
     from quiesce.snapshot.lspci_verbose import Ids
 
-_OUR_TEXT = re.compile(r"^\s*(machine\s+\S+\s*$|([0-9a-fA-F:]+\.[0-7])\s+[a-z][a-z0-9-]*(\s|$))", re.MULTILINE)
-_HEX = re.compile(r"^[^\S\n]*[0-9a-fA-F]{2}: [0-9a-fA-F]{2} ", re.MULTILINE)
-_CMDLINE = re.compile(r"^.{0,40}?\b(BOOT_IMAGE=\S{1,400}.{0,4000})$", re.MULTILINE)
-_RELEASE_IN_IMAGE = re.compile(r"BOOT_IMAGE=\S*?vmlinu[xz]-([0-9]\S*)")
-_CONFIG_NAME = re.compile(
+_OUR_TEXT = r"(?m)^\s*(machine\s+\S+\s*$|([0-9a-fA-F:]+\.[0-7])\s+[a-z][a-z0-9-]*(\s|$))"
+_HEX = r"(?m)^[^\S\n]*[0-9a-fA-F]{2}: [0-9a-fA-F]{2} "
+_CMDLINE = r"(?m)^.{0,40}?\b(BOOT_IMAGE=\S{1,400}.{0,4000})$"
+_RELEASE_IN_IMAGE = r"BOOT_IMAGE=\S*?vmlinu[xz]-([0-9]\S*)"
+_CONFIG_NAME = (
     r"(?:([0-9a-fA-F]{4,8})[:-])?([0-9a-fA-F]{2})[:-]([01][0-9a-fA-F])[.-]([0-7])(?:\.(?:config|bin|cfg|conf))?"
 )
 _SIZES = (r.PCI_STD_HEADER_SIZEOF, r.PCI_CFG_SPACE_SIZE, r.PCI_CFG_SPACE_EXP_SIZE)
-_SIGNATURE = re.compile(rb"[A-Z][A-Z0-9_!]{3}")
+_SIGNATURE = rb"[A-Z][A-Z0-9_!]{3}"
 _PACKED = (b"PK\3\4", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 """How zip archives and what gzip, bzip2 and xz compress begin."""
-_OF_LSPCI = re.compile(
-    r"^[>\s]*(?:Slot:\s*)?(?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7][\s\"]|-\[[0-9a-fA-F]{4}:[0-9a-fA-F]{2}|"
-    r"IOMMU [Gg]roup:? [0-9]",
-    re.MULTILINE,
+_OF_LSPCI = (
+    r"(?m)^[>\s]*(?:Slot:\s*)?(?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7][\s\"]|-\[[0-9a-fA-F]{4}:[0-9a-fA-F]{2}|"
+    r"IOMMU [Gg]roup:? [0-9]"
 )
 """A line that lspci prints, or a listing of groups."""
 
 
-@dataclass
 class Contents:
     """What was found so far, and what of it could not be read."""
 
-    machines: list[MachineDescription] = field(default_factory=list)
-    loose: dict[Bdf, FunctionDescription] = field(default_factory=dict)
-    """Functions whose config space came as a file each."""
-    refused: list[BadInput] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.machines: list[MachineDescription] = []
+        self.loose: dict[Bdf, FunctionDescription] = {}
+        """Functions whose config space came as a file each."""
+        self.refused: list[BadInput] = []
+        self.notes: list[str] = []
 
     def gathered(self, name: str, label: str) -> list[MachineDescription]:
         """Return the descriptions, with the loose functions as one of them."""
@@ -60,7 +59,7 @@ class Contents:
 
 def config_address(name: str) -> Bdf | None:
     """Return the address in the name of a file with config space, such as ``0000-00-1f.2.config``."""
-    match = _CONFIG_NAME.fullmatch(name)
+    match = re.fullmatch(_CONFIG_NAME, name) if name[:2].isalnum() and ("-" in name or ":" in name) else None
     if match is None:
         return None
     return Bdf(int(match[1] or "0", 16), int(match[2], 16), int(match[3], 16), int(match[4]))
@@ -81,7 +80,7 @@ def is_archive(data: bytes) -> bool:
 def is_table(data: bytes) -> bool:
     """Whether the data begins with an ACPI table (ACPI 6.5 section 5.2.6): signature, length, checksum."""
     length = int.from_bytes(data[4:8], "little")
-    return _SIGNATURE.match(data) is not None and 36 <= length <= len(data) and sum(data[:length]) & 0xFF == 0
+    return re.match(_SIGNATURE, data) is not None and 36 <= length <= len(data) and sum(data[:length]) & 0xFF == 0
 
 
 def looks_like_table(data: bytes) -> bool:
@@ -104,12 +103,17 @@ def read_tables(into: Contents, data: bytes, file: str) -> None:
     into.machines.append(checked(machine, file))
 
 
-def read_text(into: Contents, text: str, file: str, name: str, ids: Mapping[str, Ids] | None = None) -> None:
-    """Take all that is understood of a text; raises BadInput when that is nothing."""
-    plain = read_plain(text, file, name)
+def read_dump(into: Contents, data: bytes, file: str, name: str) -> bool:
+    """Take the bytes of all functions, if there is nothing else and all is as lspci prints it; says whether it is."""
+    plain = read_plain(data, file, name)
     if plain is not None:
         into.machines.append(plain)
-    elif text.lstrip()[:1] == "{":
+    return plain is not None
+
+
+def read_text(into: Contents, text: str, file: str, name: str, ids: Mapping[str, Ids] | None = None) -> None:
+    """Take all that is understood of a text; raises BadInput when that is nothing."""
+    if text.lstrip()[:1] == "{":
         from quiesce.snapshot.qemu_recording import read_recording
 
         into.machines.append(checked(read_recording(text, file), file))
@@ -122,11 +126,11 @@ def read_text(into: Contents, text: str, file: str, name: str, ids: Mapping[str,
 
 
 def _is_ours(text: str) -> bool:
-    if _HEX.search(text):
+    if re.search(_HEX, text):
         return False
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     first = next((line for line in lines if line), "")
-    return _OUR_TEXT.match(first) is not None
+    return re.match(_OUR_TEXT, first) is not None
 
 
 def _read_paste(into: Contents, text: str, file: str, name: str, ids: Mapping[str, Ids] | None) -> None:
@@ -137,7 +141,7 @@ def _read_paste(into: Contents, text: str, file: str, name: str, ids: Mapping[st
         readers.append(lambda: read_tables(into, text.encode("utf-8", "replace"), file))
     if is_kernel_log(text):
         readers.append(lambda: into.machines.append(_read_dmesg(text, file, name)))
-    if not readers or _OF_LSPCI.search(text):
+    if not readers or re.search(_OF_LSPCI, text):
         readers.append(lambda: into.machines.append(_read_lspci(text, file, name, ids)))
     for reader in readers:
         try:
@@ -168,10 +172,10 @@ def _read_dmesg(text: str, file: str, name: str) -> MachineDescription:
 
 def _with_cmdline(found: MachineDescription, text: str) -> MachineDescription:
     """Take the kernel's command line from a text that shows it, and the release from the name of the image in it."""
-    match = _CMDLINE.search(text) if "BOOT_IMAGE=" in text else None
+    match = re.search(_CMDLINE, text) if "BOOT_IMAGE=" in text else None
     if match is None:
         return found
-    release = _RELEASE_IN_IMAGE.match(match[1])
+    release = re.match(_RELEASE_IN_IMAGE, match[1])
     return replace(found, cmdline=match[1].strip(), kernel=release[1] if release else None)
 
 

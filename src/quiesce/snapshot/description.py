@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from quiesce.snapshot.bdf import Bdf
 
@@ -24,8 +25,7 @@ class FunctionDescription:
     behind the end of ``config`` is unknown where the function can have it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The IO-APIC input that a pin of a slot on a root bus is wired to (a _PRT entry)."""
 
     device: int

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SIZE_LIMIT = 64 << 20
 """No file that is larger is read."""
@@ -29,11 +33,10 @@ class BadInput(Exception):
 
 def read_limited(path: str | Path) -> bytes:
     """Return what is in a file; raises BadInput when it cannot be read or is too large to be what we read."""
-    path = Path(path)
     try:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise BadInput(str(path), "", "a file")
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             data = file.read(SIZE_LIMIT + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a file name"

@@ -13,8 +13,9 @@ from itertools import pairwise
 
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.errors import BadInput
+from quiesce.snapshot.lspci_dump import whole_dump
 from quiesce.snapshot.lspci_headline import ADDRESS, Headline, read_headline
-from quiesce.snapshot.lspci_hex import Bytes, is_hex, read_line, whole_dump
+from quiesce.snapshot.lspci_hex import Bytes, is_hex, read_line
 from quiesce.snapshot.lspci_lines import STARTS, WRAPPED_FROM
 
 _HEADLINE = re.compile(rf"(\s*(?:[*+-]\s+)?)({ADDRESS})(?:\s+(.*))?")
@@ -151,7 +152,7 @@ class _Reader:
         start = piece.find("\n00: ")
         if start < 0:
             return piece.startswith("Slot:") and self.take_record(piece, number)
-        data = whole_dump(piece[start + 1 :].rstrip("\n") + "\n")
+        data = whole_dump(f"{piece[start + 1 :].rstrip(chr(10))}\n".encode("ascii", "replace"))
         lead = len(piece) - len(piece.lstrip("\n"))
         lines = piece[lead:start].split("\n")
         match = _HEADLINE.fullmatch(lines[0])

@@ -10,8 +10,8 @@ from quiesce.snapshot import pci_regs as r
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import FunctionDescription
 from quiesce.snapshot.lspci_blocks import Sighting
+from quiesce.snapshot.lspci_dump import FULL_SIZES
 from quiesce.snapshot.lspci_headline import Headline, read_fields, read_headline
-from quiesce.snapshot.lspci_hex import FULL_SIZES
 from quiesce.snapshot.lspci_lines import whole_line
 from quiesce.snapshot.lspci_verbose import HIDDEN, Around, Ids, rebuild
 

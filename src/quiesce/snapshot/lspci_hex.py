@@ -1,61 +1,17 @@
-"""Bytes in the form of ``lspci -x``: whole dumps at once where they are as lspci prints them, else line by line."""
+"""Bytes in the form of ``lspci -x``, line by line, whatever became of the lines; ``lspci_dump`` takes whole dumps."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 
-FULL_SIZES = (64, 256, 4096)
-_SHAPE = bytes(ord("h") if chr(code) in "0123456789abcdef" else code for code in range(256))
-_SHORT, _LONG = 52, 53
-"""Length of a line, with its end, whose offset has two or three digits."""
-_LOW = 16 * _SHORT
+from quiesce.snapshot.lspci_dump import FULL_SIZES
+
 _LINE = re.compile(r"[ \t]*([0-9a-fA-F]{2,3}):((?:[ \t]+[0-9a-fA-F]{2})*)[ \t]*")
 _RUN = re.compile(r"(?<![0-9a-fA-F:.])([0-9a-fA-F]{2,3}):((?:[ \t]+[0-9a-fA-F]{2}){1,16})(?![0-9a-fA-F:.])")
 _MEANT = re.compile(r"[ \t]*[0-9a-fA-F]{1,3}:(?:[ \t]+\S{1,3}){8,17}[ \t]*")
 """A line that was one of bytes before something happened to it."""
 _BARE = re.compile(r"[ \t]*[0-9a-fA-F]{2}(?:[ \t]+[0-9a-fA-F]{2}){0,15}[ \t]*")
-
-
-def _template(size: int) -> bytes:
-    lines = (f"{at:02x}: {bytes(16).hex(' ')}\n" for at in range(0, size, 16))
-    return "".join(lines).encode().translate(_SHAPE)
-
-
-def _column(first: int, end: int, digit: int) -> bytes:
-    return "".join(f"{at:02x}"[digit] for at in range(first, end, 16)).encode()
-
-
-_TEMPLATES = {len(shape): shape for shape in map(_template, FULL_SIZES)}
-_LOW_DIGITS = _column(0, 256, 0)
-_HIGH_DIGITS = (_column(256, 4096, 0), _column(256, 4096, 1))
-
-
-def whole_dump(text: str) -> bytes | None:
-    """Return the bytes of a dump that is exactly as lspci prints it, of 64, 256 or 4096 bytes; else None.
-
-    ``text`` begins with ``00: `` and ends with the newline of the last line.
-    """
-    shape = _TEMPLATES.get(len(text))
-    if shape is None or not text.isascii():
-        return None
-    raw = bytearray(text.encode("ascii"))
-    if raw.translate(_SHAPE) != shape:
-        return None
-    low = min(len(raw), _LOW)
-    count = low // _SHORT
-    if raw[0:low:_SHORT] != _LOW_DIGITS[:count] or raw[1:low:_SHORT].strip(b"0"):
-        return None
-    if raw[_LOW::_LONG] != _HIGH_DIGITS[0][: len(raw[_LOW::_LONG])]:
-        return None
-    if raw[_LOW + 1 :: _LONG] != _HIGH_DIGITS[1][: len(raw[_LOW::_LONG])] or raw[_LOW + 2 :: _LONG].strip(b"0"):
-        return None
-    for column in range(3):
-        raw[column:low:_SHORT] = b" " * count
-    for column in range(4):
-        rest = len(raw[_LOW + column :: _LONG])
-        raw[_LOW + column :: _LONG] = b" " * rest
-    return bytes.fromhex(raw.decode("ascii"))
 
 
 @dataclass

@@ -7,11 +7,11 @@ for the running machine. ``contents`` reads one file, ``folder`` folders and arc
 
 from __future__ import annotations
 
-import re
+import os
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quiesce.snapshot import contents
@@ -20,6 +20,8 @@ from quiesce.snapshot.description import MachineDescription
 from quiesce.snapshot.errors import SIZE_LIMIT, BadInput, read_limited
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from quiesce.snapshot.lspci_verbose import Ids
 
 _LIVE = "/"
@@ -47,7 +49,8 @@ def read_sources(sources: Sequence[str | Path]) -> MachineDescription:
 def read_text(content: str, file: str, name: str = "") -> MachineDescription:
     """Read a machine from text of any of the formats; ``file`` names it in errors."""
     found = Contents()
-    contents.read_text(found, content, file, name)
+    if not content.isascii() or not contents.read_dump(found, content.encode("ascii"), file, name):
+        contents.read_text(found, content, file, name)
     return _combined(found.machines, found.machines[0].name)
 
 
@@ -60,10 +63,13 @@ def _combined(parts: Sequence[MachineDescription], name: str) -> MachineDescript
 
 
 def _name_of(source: str | Path) -> str:
-    path = Path(source)
     if str(source) == "-":
         return "standard-input"
-    return path.resolve().name if path.is_dir() else re.sub(r"\.(?:tar|tgz|tbz2?|txz)$", "", path.stem)
+    if os.path.isdir(source):
+        return os.path.basename(os.path.realpath(source))
+    stem, suffix = os.path.splitext(os.path.basename(os.path.normpath(source)))
+    packed = suffix and stem.endswith((".tar", ".tgz", ".tbz", ".tbz2", ".txz"))
+    return stem.rpartition(".")[0] if packed else stem
 
 
 def _finished(found: MachineDescription, parts: Sequence[MachineDescription]) -> MachineDescription:
@@ -94,20 +100,30 @@ def _read_source(source: str | Path) -> list[MachineDescription]:
             raise BadInput("standard input", "", f"at most {SIZE_LIMIT >> 20} MiB")
         read_data(found, data, "standard input", "standard-input")
         return found.gathered("standard-input", "standard input")
+    if not _is_folder(source):
+        label, name = os.path.normpath(source), _name_of(source)
+        read_data(found, read_limited(source), label, name)
+        return found.gathered(name, label)
+    from pathlib import Path
+
     path = Path(source)
-    try:
-        folder = path.is_dir()
-    except (OSError, ValueError) as error:
-        raise BadInput(repr(str(path)), "", f"a file or folder that can be read ({error})") from None
-    if not folder:
-        read_data(found, read_limited(path), str(path), _name_of(path))
-        return found.gathered(_name_of(path), str(path))
     if path.resolve() == Path(_LIVE_DEVICES).resolve():
         return [_read_live()]
     from quiesce.snapshot.folder import read_tree
     from quiesce.snapshot.tree import FolderTree
 
     return read_tree(FolderTree(path), path.resolve().name)
+
+
+def _is_folder(source: str | Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(source).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise BadInput(repr(str(source)), "", f"a file or folder that can be read ({error})") from None
+    except ValueError:
+        return False
 
 
 def read_data(
@@ -121,7 +137,7 @@ def read_data(
         contents.read_tables(found, data, label)
     elif bdf is not None:
         contents.read_config(found, data, bdf, label)
-    else:
+    elif not contents.read_dump(found, data, label, name):
         contents.read_text(found, _decoded(data, label), label, name, ids)
 
 
