@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 FULL_SIZES = (64, 256, 4096)
-_SHAPE = bytes(ord("h") if chr(code) in "0123456789abcdef" else code for code in range(256))
+_SHAPE = bytes(0xFF if chr(code) in "0123456789abcdef" else code for code in range(256))
 _SHORT, _LONG = 52, 53
 """Length of a line, with its end, whose offset has two or three digits."""
 _LOW = 16 * _SHORT
