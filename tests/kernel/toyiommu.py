@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import quiesce.kernel
-from quiesce.kernel import changes, iommu, pci_group
+from quiesce.kernel import changes, device_group, iommu, pci_group
 from quiesce.kernel.iommu_group import IommuDomain, IommuGroup
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PciDev
@@ -43,7 +43,7 @@ class ToyIommu:
         return self.probe_device(k, dev) or iommu.iommu_group_get_for_dev(k, dev)
 
     def device_group(self, k: Kernel, dev: PciDev) -> IommuGroup:
-        search = pci_group.pci_device_group if k.has(changes.CENTRAL_GROUP_LOOKUP) else pci_group.intel_old_group
+        search = device_group.pci_device_group if k.has(changes.CENTRAL_GROUP_LOOKUP) else device_group.intel_old_group
         return search(k, dev)
 
     def def_domain_type(self, k: Kernel, dev: PciDev) -> str | None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quiesce.snapshot.archive import is_archive, open_archive
+from quiesce.snapshot.archive import open_archive
+from quiesce.snapshot.contents import is_archive
 from quiesce.snapshot.errors import BadInput
 from quiesce.snapshot.tree import MemoryTree
 from snapshot.snapdata import steady

@@ -91,7 +91,7 @@ def test_a_folder_with_things_that_must_not_be_opened(tmp_path: Path) -> None:
 
 
 def test_the_number_of_loose_files_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quiesce.snapshot.read._LOOSE_FILES", 2)
+    monkeypatch.setattr("quiesce.snapshot.folder._LOOSE_FILES", 2)
     for number in range(4):
         (tmp_path / f"log{number}").write_bytes(LOG.replace(b"1f.2", b"1f.%d" % number))
     assert len(read_machine(tmp_path).functions) == 2

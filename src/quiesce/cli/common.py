@@ -7,15 +7,16 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from quiesce.cases.case import MOST, Case
 from quiesce.cli import BAD_INPUT, COMMANDS, INTERRUPTED
-from quiesce.explore.search import Result
 from quiesce.snapshot.errors import BadInput
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from quiesce.cases.case import Case
+    from quiesce.explore.search import Result
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -53,6 +54,8 @@ class _Parser(argparse.ArgumentParser):
 
 def count(text: str) -> int:
     """Return a number of events, windows or faults."""
+    from quiesce.cases.case import MOST
+
     return _number(text, 0, MOST)
 
 
@@ -113,6 +116,8 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def on_machine(case: Case, args: argparse.Namespace) -> Case:
     """Return the case on the machine and devices that the arguments name."""
+    from dataclasses import replace
+
     if args.machine is not None:
         case = replace(case, machine=machine_name(args.machine))
     return replace(case, devices=tuple(args.device)) if args.device else case
@@ -120,6 +125,8 @@ def on_machine(case: Case, args: argparse.Namespace) -> Case:
 
 def machine_name(text: str) -> str:
     """Return a machine as a trace should name it: a file by its full path, because the trace may be kept elsewhere."""
+    from pathlib import Path
+
     return str(Path(text).resolve()) if text and Path(text).exists() else text
 
 

@@ -6,7 +6,7 @@ from quiesce.groups.machine import LightFunction, LightMachine
 from quiesce.kernel import changes
 from quiesce.kernel.group_view import KernelView
 from quiesce.machine import pci_regs as r
-from quiesce.machine.iommu import unit_number
+from quiesce.machine.covering import unit_number
 
 BY_DRIVER = ("arm", "virtio")
 """Kinds of which the firmware's description of a device is read when a driver comes (before v6.15)."""

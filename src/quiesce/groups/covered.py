@@ -12,7 +12,7 @@ from quiesce.kernel import changes
 from quiesce.kernel.parameters import Parameters
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
-from quiesce.machine.iommu import unit_number
+from quiesce.machine.covering import unit_number
 from quiesce.machine.requester import volume_manager
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import MachineDescription

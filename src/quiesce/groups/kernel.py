@@ -9,7 +9,7 @@ from typing import Any
 from quiesce.groups.coverage import meets_iommu
 from quiesce.groups.machine import LightFunction, LightMachine
 from quiesce.kernel import changes
-from quiesce.kernel.amd_dev_data import get_alias
+from quiesce.kernel.amd_alias import get_alias
 from quiesce.kernel.kernelset import Change, KernelSet
 from quiesce.kernel.parameters import Parameters
 from quiesce.kernel.pci_acs_enable import pci_acs_init, pci_enable_acs
@@ -56,14 +56,11 @@ class LightKernel:
     """Functions whose turn to have ACS enabled has come; one that is still open gets it when it is decided."""
 
     def __post_init__(self) -> None:
-        self._has: dict[Change, bool] = {}
+        self._in_effect = self.changes.in_effect
 
     def has(self, change: Change) -> bool:
         """Whether this kernel contains the change."""
-        found = self._has.get(change)
-        if found is None:
-            found = self._has[change] = change in self.changes
-        return found
+        return change in self._in_effect
 
     def printk(self, level: str, text: str) -> None:
         """Print a line."""

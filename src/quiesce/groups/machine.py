@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from quiesce.groups.knowledge import Knowledge, looks_like_bridge
 from quiesce.groups.silicon import Silicon, possible_silicon
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.snapshot.description import FunctionDescription, MachineDescription
-from quiesce.snapshot.dmar import Dmar, read_dmar
-from quiesce.snapshot.iort import read_iort
-from quiesce.snapshot.ivrs import Ivrs, read_ivrs
-from quiesce.snapshot.viot import read_viot
+
+if TYPE_CHECKING:
+    from quiesce.snapshot.dmar import Dmar
+    from quiesce.snapshot.iort import Iort
+    from quiesce.snapshot.ivrs import Ivrs
+    from quiesce.snapshot.viot import Viot
 
 _VIRTUAL = re.compile(r"\bVF\b|Virtual Function")
 """What names of virtual functions have in them."""
@@ -164,11 +167,11 @@ class LightMachine:
     def __init__(self, description: MachineDescription, iommu: str | None) -> None:
         self.description = description
         self.iommu = iommu
-        source = description.source or description.name
-        self.ivrs: Ivrs | None = None if description.ivrs is None else read_ivrs(description.ivrs, source)
-        self.dmar: Dmar | None = None if description.dmar is None else read_dmar(description.dmar, source)
-        self.iort = read_iort(description.tables["IORT"][0], source) if "IORT" in description.tables else None
-        self.viot = read_viot(description.tables["VIOT"][0], source) if "VIOT" in description.tables else None
+        self.ivrs: Ivrs | None = None
+        self.dmar: Dmar | None = None
+        self.iort: Iort | None = None
+        self.viot: Viot | None = None
+        _read_tables(self, description)
         present = sorted((item for item in description.functions if item.present), key=lambda item: item.bdf)
         self.functions = {str(item.bdf): LightFunction(item) for item in present}
         self.shows_drivers = any("driver" in item.attributes for item in present)
@@ -185,6 +188,27 @@ class LightMachine:
         _mark_siblings(self.functions.values())
         for fn in self.functions.values():
             fn.may_be(possible_silicon(fn.item, _ids(fn), fn.upstream is None))
+
+
+def _read_tables(m: LightMachine, description: MachineDescription) -> None:
+    """Read what there is; the readers of all kinds of tables are imported only where there is one."""
+    source, tables = description.source or description.name, description.tables
+    if description.ivrs is not None:
+        from quiesce.snapshot.ivrs import read_ivrs
+
+        m.ivrs = read_ivrs(description.ivrs, source)
+    if description.dmar is not None:
+        from quiesce.snapshot.dmar import read_dmar
+
+        m.dmar = read_dmar(description.dmar, source)
+    if "IORT" in tables:
+        from quiesce.snapshot.iort import read_iort
+
+        m.iort = read_iort(tables["IORT"][0], source)
+    if "VIOT" in tables:
+        from quiesce.snapshot.viot import read_viot
+
+        m.viot = read_viot(tables["VIOT"][0], source)
 
 
 def _link(m: LightMachine) -> None:

@@ -9,8 +9,8 @@ from itertools import pairwise
 from quiesce.groups.evidence import acs_fact, kind_of
 from quiesce.groups.kernel import LightDevice, LightKernel
 from quiesce.groups.step import Step, since_of
-from quiesce.kernel.pci_access import upstream_bridge
 from quiesce.kernel.pci_acs import AcsAnswer, acs_answer, knows, pci_multifunction
+from quiesce.kernel.pci_config import upstream_bridge
 from quiesce.kernel.pci_group import pci_devs_are_dma_aliases, pci_for_each_dma_alias
 from quiesce.machine import topology
 from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS

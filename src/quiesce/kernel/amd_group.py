@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 from quiesce.kernel import changes
-from quiesce.kernel.amd_dev_data import AmdDevData, find_dev_data, ivrs_alias, last_alias
+from quiesce.kernel.amd_alias import ivrs_alias, last_alias
+from quiesce.kernel.amd_dev_data import AmdDevData, find_dev_data
+from quiesce.kernel.device_group import pci_device_group
 from quiesce.kernel.iommu_group import IommuGroup, iommu_group_alloc, iommu_group_ref_get
 from quiesce.kernel.kernel import Crash, Kernel
 from quiesce.kernel.objects import PciDev
 from quiesce.kernel.pci_access import pci_dev_of
 from quiesce.kernel.pci_acs import acs_path_root, pci_acs_enabled, pci_multifunction
-from quiesce.kernel.pci_group import pci_device_group
 from quiesce.snapshot.bdf import Bdf
 
 

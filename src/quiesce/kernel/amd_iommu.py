@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 
 from quiesce.kernel import changes, dma_iova, irq, msi, pci
+from quiesce.kernel.amd_alias import get_alias
 from quiesce.kernel.amd_dev_data import (
     AmdDevData,
     AmdIommu,
@@ -22,7 +23,6 @@ from quiesce.kernel.amd_dev_data import (
     check_device,
     entries_of,
     find_dev_data,
-    get_alias,
     get_dev_data,
 )
 from quiesce.kernel.amd_domain import (

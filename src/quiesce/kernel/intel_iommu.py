@@ -14,6 +14,7 @@ import errno
 
 from quiesce.kernel import changes, dma_iova
 from quiesce.kernel.base_core import dev_printk
+from quiesce.kernel.device_group import intel_old_group, pci_device_group
 from quiesce.kernel.dma_iova import DmaMapping
 from quiesce.kernel.intel_domain import (
     DeviceDomainInfo,
@@ -50,7 +51,6 @@ from quiesce.kernel.iommu_group import (
 )
 from quiesce.kernel.kernel import Kernel
 from quiesce.kernel.objects import PciDev
-from quiesce.kernel.pci_group import intel_old_group, pci_device_group
 from quiesce.machine import interrupts
 from quiesce.machine import iommu as hardware
 from quiesce.snapshot.bdf import Bdf

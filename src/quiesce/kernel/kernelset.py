@@ -6,14 +6,14 @@ The changes themselves are in ``changes.py``, those that are known and not model
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """One difference between kernels."""
+    """One difference between kernels. There is one object for each, so that to ask for it costs little."""
 
     id: str
     since: str | None
@@ -23,8 +23,19 @@ class Change:
     undoes: str = ""
     """Id of a change that has no effect any more once this one is in."""
 
+    def __reduce__(self) -> tuple[Callable[[str], Change], tuple[str]]:
+        """Be the same object in a worker process."""
+        return _known, (self.id,)
+
 
 _ALL: dict[str, Change] = {}
+
+
+def _known(name: str) -> Change:
+    from quiesce.kernel import changes as changes  # enters them all
+    from quiesce.kernel.unmodelled import unmodelled
+
+    return _ALL.get(name) or next(change for change in unmodelled() if change.id == name)
 
 
 def merged(id: str, since: str, subsystem: str, subject: str, undoes: str = "") -> Change:  # noqa: A002
@@ -56,18 +67,15 @@ class KernelSet:
     changes: frozenset[Change]
 
     def __contains__(self, change: object) -> bool:
-        return change in self._effective
+        return change in self.in_effect
 
-    @property
-    def _effective(self) -> frozenset[Change]:
-        cached: frozenset[Change] | None = self.__dict__.get("_cache")
-        if cached is None:
-            cached = frozenset(effective(self.changes))
-            self.__dict__["_cache"] = cached
-        return cached
+    @cached_property
+    def in_effect(self) -> frozenset[Change]:
+        """The changes that no other change in the set undoes."""
+        return frozenset(effective(self.changes))
 
     def __iter__(self) -> Iterator[Change]:
-        return iter(sorted(self._effective, key=lambda change: change.id))
+        return iter(sorted(self.in_effect, key=lambda change: change.id))
 
     def edited(self, with_: Iterable[str] = (), without: Iterable[str] = ()) -> KernelSet:
         """Return the set with some changes added and others taken out; raises UnknownKernel."""

@@ -6,17 +6,20 @@ The answers are about *effective* isolation: a function that has no peers to tal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from quiesce.kernel import changes
 from quiesce.kernel.acs_table import ACS_QUIRKS
 from quiesce.kernel.group_view import DeviceView, KernelView
-from quiesce.kernel.kernel import Kernel
-from quiesce.kernel.objects import PciDev
-from quiesce.kernel.pci_access import pci_read_config, upstream_bridge
+from quiesce.kernel.pci_config import pci_read_config, upstream_bridge
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS, Quirk, by_vendor
+
+if TYPE_CHECKING:
+    from quiesce.kernel.kernel import Kernel
+    from quiesce.kernel.objects import PciDev
 
 REQ_ACS_FLAGS = r.PCI_ACS_SV | r.PCI_ACS_RR | r.PCI_ACS_CR | r.PCI_ACS_UF
 """What a path needs for the devices behind it to be told apart (drivers/iommu/iommu.c)."""
@@ -141,7 +144,7 @@ def pci_dev_specific_acs_enabled(k: KernelView, dev: DeviceView, flags: int) -> 
     """drivers/pci/quirks.c. Kept: the first entry with an answer decides; None when no entry has one. The patch that
     brings ``pcie_acs_override=`` has its entry behind all others.
     """
-    for quirk in _QUIRKS_OF.get(dev.hw.vendor, ()):
+    for quirk in quirks_for(dev.hw.vendor, dev.hw.device):
         if knows(k, quirk):
             answer = _ANSWERS[quirk.kind](k, dev, flags, quirk)
             if answer is not None:
@@ -239,6 +242,15 @@ _ANSWERS: dict[str, _Answer] = {
 }
 
 _QUIRKS_OF = by_vendor(ACS_QUIRKS)
+_WHATEVER_IDS = ("rciep", "ids_or_nothing", "ports_only")
+"""Kinds of entries that have an answer for devices that they do not list."""
+
+
+@lru_cache(maxsize=4096)
+def quirks_for(vendor: int, device: int) -> tuple[Quirk, ...]:
+    """Return the entries that can have an answer for a device with these ids, in the order in which they are asked."""
+    entries = _QUIRKS_OF.get(vendor, ())
+    return tuple(quirk for quirk in entries if quirk.kind in _WHATEVER_IDS or quirk.covers(vendor, device))
 
 
 # -- the older drivers' way from a device to the one whose group it joins -----------------------------------------

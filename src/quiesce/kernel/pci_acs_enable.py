@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from quiesce.kernel import changes
-from quiesce.kernel.acs_table import ACS_QUIRKS
 from quiesce.kernel.group_view import DeviceView, KernelView
-from quiesce.kernel.pci_access import pci_read_config, pci_write_config
-from quiesce.kernel.pci_acs import REQ_ACS_FLAGS, SPT_ACS_CTRL, knows
+from quiesce.kernel.pci_acs import REQ_ACS_FLAGS, SPT_ACS_CTRL, knows, quirks_for
+from quiesce.kernel.pci_config import pci_read_config, pci_write_config
 from quiesce.machine import pci_regs as r
 
 _REDIRECT = r.PCI_ACS_RR | r.PCI_ACS_CR | r.PCI_ACS_EC
@@ -60,8 +59,8 @@ def pci_dev_specific_enable_acs(k: KernelView, dev: DeviceView) -> bool:
 
 
 def _listed(k: KernelView, dev: DeviceView, kind: str) -> bool:
-    ids = dev.hw.vendor, dev.hw.device
-    return any(quirk.kind == kind and quirk.covers(*ids) and knows(k, quirk) for quirk in ACS_QUIRKS)
+    entries = quirks_for(dev.hw.vendor, dev.hw.device)
+    return any(quirk.kind == kind and knows(k, quirk) for quirk in entries)
 
 
 # -- the command line --------------------------------------------------------------------------------------------

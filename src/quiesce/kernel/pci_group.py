@@ -12,17 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from quiesce.kernel import changes
 from quiesce.kernel.group_view import DeviceView, KernelView
-from quiesce.kernel.iommu_group import IommuGroup, iommu_group_alloc
-from quiesce.kernel.kernel import Kernel
-from quiesce.kernel.objects import PciDev
-from quiesce.kernel.pci_access import pci_dev_of, upstream_bridge
 from quiesce.kernel.pci_acs import (
-    acs_path_root,
     knows,
     pci_acs_enabled,
     pci_acs_path_enabled,
     pci_multifunction,
 )
+from quiesce.kernel.pci_config import upstream_bridge
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
 from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS_OF
@@ -31,12 +27,9 @@ from quiesce.snapshot.bdf import Bdf
 
 __all__ = [
     "find_group",
-    "intel_old_group",
     "pci_acs_enabled",
     "pci_add_dma_alias",
-    "pci_device_group",
     "pci_devs_are_dma_aliases",
-    "pci_find_upstream_pcie_bridge",
     "pci_fixup_dma_alias",
     "pci_for_each_dma_alias",
     "pci_real_dma_dev",
@@ -136,18 +129,14 @@ def _bridge_alias(k: KernelView, bridge: DeviceView) -> Bdf | None:
 
 
 def _has_flag(k: KernelView, bridge: DeviceView, kind: str) -> bool:
+    quirks = DMA_ALIAS_QUIRKS_OF.get(bridge.hw.vendor)
+    if quirks is None:
+        return False
     ids = bridge.hw.vendor, bridge.hw.device
-    quirks = DMA_ALIAS_QUIRKS_OF.get(ids[0], ())
     return any(quirk.kind == kind and quirk.covers(*ids) and knows(k, quirk) for quirk in quirks)
 
 
 # -- the search for a group --------------------------------------------------------------------------------------
-
-
-def pci_device_group(k: Kernel, dev: PciDev) -> IommuGroup:
-    """drivers/iommu/iommu.c, v3.17+. Kept: see ``find_group``; a device that finds none gets a new one."""
-    group: IommuGroup | None = find_group(k, dev).group
-    return iommu_group_alloc(k) if group is None else group
 
 
 def find_group(k: KernelView, dev: DeviceView) -> Found:
@@ -223,44 +212,3 @@ def _bus_or_slot_group(k: KernelView, dev: DeviceView) -> Found:
         if other.iommu_group is not None:
             return Found(other.iommu_group, "function", dev, other)
     return Found(None, "new", dev, None)
-
-
-def _group_of(dev: PciDev) -> IommuGroup:
-    group = dev.iommu_group
-    assert isinstance(group, IommuGroup)
-    return group
-
-
-# -- VT-d before the central search ------------------------------------------------------------------------------
-
-
-def pci_find_upstream_pcie_bridge(k: Kernel, dev: PciDev) -> PciDev | None:
-    """drivers/pci/search.c, up to v3.16. Kept: for a conventional device the PCIe-to-PCI bridge above it, or else the
-    outermost conventional bridge; None for a PCIe device.
-    """
-    if dev.hw.is_pcie:
-        return None
-    found = None
-    bridge = upstream_bridge(k, dev)
-    while bridge is not None:
-        if bridge.hw.is_pcie:
-            if bridge.hw.pcie_type == r.PCI_EXP_TYPE_PCI_BRIDGE:
-                return bridge
-            k.warn("WARNING: at drivers/pci/search.c pci_find_upstream_pcie_bridge")
-            return None
-        found, bridge = bridge, upstream_bridge(k, bridge)
-    return found
-
-
-def intel_old_group(k: Kernel, dev: PciDev) -> IommuGroup:
-    """drivers/iommu/intel-iommu.c ``intel_iommu_add_device``, v3.6 to v3.16. Kept: a conventional device stands for the
-    bridge above it (for the function at its secondary bus's 00.0 if there is one), quirks, isolation by slot and by
-    path; only the one device at the end of that way is asked for a group.
-    """
-    base = dev
-    bridge = pci_find_upstream_pcie_bridge(k, dev)
-    if bridge is not None:
-        secondary = Bdf(bridge.hw.bdf.segment, topology.bus_range(bridge.hw).start, 0, 0)
-        base = (pci_dev_of(k, str(secondary)) if bridge.hw.is_pcie else None) or bridge
-    root = acs_path_root(k, base)
-    return _group_of(root) if root.iommu_group is not None else iommu_group_alloc(k)

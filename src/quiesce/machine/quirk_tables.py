@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from importlib.resources import files
+from pkgutil import get_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,18 @@ class Quirk:
 
     def covers(self, vendor: int, device: int) -> bool:
         """Whether the entry is about this device."""
-        return vendor == self.vendor and any(first <= device <= last for first, last in self.devices)
+        if vendor == self.vendor:
+            for first, last in self.devices:
+                if first <= device <= last:
+                    return True
+        return False
 
 
 def read_quirks(package: str, name: str) -> tuple[Quirk, ...]:
     """Read a table that lies beside the modules of ``package``."""
-    text = files(package).joinpath(name).read_text(encoding="ascii")
-    return tuple(_quirk(row) for row in csv.DictReader(text.splitlines()))
+    data = get_data(package, name)
+    assert data is not None
+    return tuple(_quirk(row) for row in csv.DictReader(data.decode("ascii").splitlines()))
 
 
 def _quirk(row: dict[str, str]) -> Quirk:

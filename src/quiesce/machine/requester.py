@@ -8,15 +8,17 @@ in the IVRS table.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quiesce.machine import pci_regs as r
 from quiesce.machine import topology
-from quiesce.machine.function import Function
-from quiesce.machine.machine import Machine
 from quiesce.machine.quirk_tables import DMA_ALIAS_QUIRKS
 from quiesce.machine.view import SiliconView
 from quiesce.snapshot.bdf import Bdf
+
+if TYPE_CHECKING:
+    from quiesce.machine.function import Function
+    from quiesce.machine.machine import Machine
 
 _VMD_IDS = frozenset((0x201D, 0x28C0, 0x467F, 0x4C3D, 0xA77F, 0x7D0B, 0xAD0B, 0x9A0B))
 _FIRST_VMD_SEGMENT = 0x10000

@@ -6,12 +6,14 @@ Everything here is static: it follows from the bus numbers in the snapshot, not 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quiesce.machine import pci_regs as r
-from quiesce.machine.function import Function
 from quiesce.machine.view import SiliconView
 from quiesce.snapshot.bdf import Bdf
+
+if TYPE_CHECKING:
+    from quiesce.machine.function import Function
 
 
 def capability_list(image: bytes) -> dict[int, int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from quiesce.groups.agree import Agreement, allowed
-from quiesce.groups.predict import Prediction, Undecided
 from quiesce.snapshot.bdf import Bdf
-from quiesce.snapshot.description import MachineDescription
+
+if TYPE_CHECKING:
+    from quiesce.groups.agree import Agreement
+    from quiesce.groups.predict import Prediction, Undecided
+    from quiesce.snapshot.description import MachineDescription
 
 SHOWN = 12
 """How many alternatives of an open question the text shows."""
@@ -16,7 +18,13 @@ SHOWN = 12
 
 def groups(description: MachineDescription, found: Prediction, form: str) -> str:
     """Return a prediction as text or JSON."""
-    return json.dumps(as_json(found), indent=1) if form == "json" else "\n".join(_lines(description, found))
+    return _dumped(as_json(found)) if form == "json" else "\n".join(_lines(description, found))
+
+
+def _dumped(data: dict[str, object]) -> str:
+    import json
+
+    return json.dumps(data, indent=1)
 
 
 def as_json(found: Prediction) -> dict[str, object]:
@@ -80,7 +88,7 @@ def recorded(description: MachineDescription, form: str) -> str:
     """Return the groups that the source states."""
     stated = description.recorded_groups
     if form == "json":
-        return json.dumps({"groups": stated, "ungrouped": description.recorded_ungrouped}, indent=1)
+        return _dumped({"groups": stated, "ungrouped": description.recorded_ungrouped})
     if stated is None:
         return "the source states no groups"
     lines = [f"group {number:<3} {bdf}" for number, group in enumerate(stated) for bdf in group]
@@ -91,6 +99,8 @@ def comparison(description: MachineDescription, found: Prediction) -> tuple[list
     """Compare a prediction with the groups that the source states: lines, and whether they differ."""
     if description.recorded_groups is None:
         return ["nothing to compare with: the source states no groups"], False
+    from quiesce.groups.agree import allowed
+
     differing = [tuple(sorted(group)) for group in description.recorded_groups if not allowed(found, group)]
     lines = [f"recorded otherwise: {' '.join(group)}" for group in differing]
     return lines or ["as recorded"], bool(differing)

@@ -11,7 +11,7 @@ from quiesce.groups.machine import LightFunction, LightMachine
 from quiesce.groups.predict import Prediction
 from quiesce.kernel.pci_acs import AcsAnswer
 from quiesce.machine import pci_regs as r
-from quiesce.machine.iommu import unit_number
+from quiesce.machine.covering import unit_number
 from quiesce.report.class_words import class_words
 from quiesce.snapshot.description import MachineDescription
 

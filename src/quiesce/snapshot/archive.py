@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from typing import Protocol
@@ -22,18 +23,13 @@ from quiesce.snapshot.tree import MemoryTree
 MOST_MEMBERS = 40_000
 MOST_BYTES = 32 << 20
 """What an archive may unpack to."""
-_BROKEN = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+_BROKEN = (EOFError, IndexError, OSError, ValueError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _TAR_MAGIC = slice(257, 262)
 _PIECE = 1 << 20
 
 
 class _Readable(Protocol):
     def read1(self, size: int = -1, /) -> bytes: ...
-
-
-def is_archive(data: bytes) -> bool:
-    """Whether the data is an archive, or compressed."""
-    return data[:4] == b"PK\3\4" or _decompressor(data) is not None or data[_TAR_MAGIC] == b"ustar"
 
 
 def _decompressor(data: bytes) -> _Readable | None:

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from quiesce.snapshot import pci_regs as r
 from quiesce.snapshot.bdf import Bdf
-from quiesce.snapshot.description import FunctionDescription, MachineDescription
-from quiesce.snapshot.dmesg import BootLog
+from quiesce.snapshot.description import BootLog, FunctionDescription, MachineDescription
 from quiesce.snapshot.overlay import differ, filled, weight
 
 _SHOWN = 4

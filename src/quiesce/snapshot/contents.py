@@ -1,6 +1,7 @@
 """What one file holds, by its content: descriptions, as many as there are kinds of things in it.
 
-A mail may hold lspci output, a boot log and tables one after another; every reader takes what it understands.
+A mail may hold lspci output, a boot log and tables one after another; every reader takes what it understands. A reader
+is imported when there is something for it.
 """
 
 from __future__ import annotations
@@ -8,21 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from quiesce.snapshot import pci_regs as r
-from quiesce.snapshot import text as own_text
-from quiesce.snapshot.acpi import READERS
-from quiesce.snapshot.acpidump import is_acpidump, read_acpi
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import FunctionDescription, MachineDescription
-from quiesce.snapshot.dmar import read_dmar
-from quiesce.snapshot.dmesg import read_dmesg
 from quiesce.snapshot.errors import BadInput
-from quiesce.snapshot.ivrs import read_ivrs
 from quiesce.snapshot.kernel_log import is_kernel_log
-from quiesce.snapshot.lspci import read_lspci
-from quiesce.snapshot.lspci_verbose import Ids
-from quiesce.snapshot.qemu_recording import read_recording
+from quiesce.snapshot.lspci_plain import read_plain
+
+if TYPE_CHECKING:
+    from quiesce.snapshot.lspci_verbose import Ids
 
 _OUR_TEXT = re.compile(r"^\s*(machine\s+\S+\s*$|([0-9a-fA-F:]+\.[0-7])\s+[a-z][a-z0-9-]*(\s|$))", re.MULTILINE)
 _HEX = re.compile(r"^[^\S\n]*[0-9a-fA-F]{2}: [0-9a-fA-F]{2} ", re.MULTILINE)
@@ -33,6 +30,8 @@ _CONFIG_NAME = re.compile(
 )
 _SIZES = (r.PCI_STD_HEADER_SIZEOF, r.PCI_CFG_SPACE_SIZE, r.PCI_CFG_SPACE_EXP_SIZE)
 _SIGNATURE = re.compile(rb"[A-Z][A-Z0-9_!]{3}")
+_PACKED = (b"PK\3\4", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
+"""How zip archives and what gzip, bzip2 and xz compress begin."""
 _OF_LSPCI = re.compile(
     r"^[>\s]*(?:Slot:\s*)?(?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7][\s\"]|-\[[0-9a-fA-F]{4}:[0-9a-fA-F]{2}|"
     r"IOMMU [Gg]roup:? [0-9]",
@@ -74,6 +73,11 @@ def read_config(into: Contents, data: bytes, bdf: Bdf, file: str) -> None:
     into.loose.setdefault(bdf, FunctionDescription(bdf, data))
 
 
+def is_archive(data: bytes) -> bool:
+    """Whether the data is an archive, or compressed."""
+    return data.startswith(_PACKED) or data[257:262] == b"ustar"
+
+
 def is_table(data: bytes) -> bool:
     """Whether the data begins with an ACPI table (ACPI 6.5 section 5.2.6): signature, length, checksum."""
     length = int.from_bytes(data[4:8], "little")
@@ -87,6 +91,9 @@ def looks_like_table(data: bytes) -> bool:
 
 def read_tables(into: Contents, data: bytes, file: str) -> None:
     """Take raw ACPI tables, or the text of acpidump."""
+    from quiesce.snapshot.acpi import READERS
+    from quiesce.snapshot.acpidump import read_acpi
+
     found = read_acpi(data, file)
     tables = dict(found.tables)
     ivrs, dmar = tables.pop("IVRS", (None,))[0], tables.pop("DMAR", (None,))[0]
@@ -99,9 +106,16 @@ def read_tables(into: Contents, data: bytes, file: str) -> None:
 
 def read_text(into: Contents, text: str, file: str, name: str, ids: Mapping[str, Ids] | None = None) -> None:
     """Take all that is understood of a text; raises BadInput when that is nothing."""
-    if text.lstrip()[:1] == "{":
+    plain = read_plain(text, file, name)
+    if plain is not None:
+        into.machines.append(plain)
+    elif text.lstrip()[:1] == "{":
+        from quiesce.snapshot.qemu_recording import read_recording
+
         into.machines.append(checked(read_recording(text, file), file))
     elif _is_ours(text):
+        from quiesce.snapshot import text as own_text
+
         into.machines.append(checked(own_text.read_text(text, file), file))
     else:
         _read_paste(into, text, file, name, ids)
@@ -119,12 +133,12 @@ def _read_paste(into: Contents, text: str, file: str, name: str, ids: Mapping[st
     """Let each reader take what it understands; the error of the first that was meant counts when none does."""
     errors: list[BadInput] = []
     readers: list[Callable[[], None]] = []
-    if " @ " in text and is_acpidump(text):
+    if " @ " in text and _is_acpidump(text):
         readers.append(lambda: read_tables(into, text.encode("utf-8", "replace"), file))
     if is_kernel_log(text):
-        readers.append(lambda: into.machines.append(read_dmesg(text, file, name)))
+        readers.append(lambda: into.machines.append(_read_dmesg(text, file, name)))
     if not readers or _OF_LSPCI.search(text):
-        readers.append(lambda: into.machines.append(_with_cmdline(read_lspci(text, file, name, ids), text)))
+        readers.append(lambda: into.machines.append(_read_lspci(text, file, name, ids)))
     for reader in readers:
         try:
             reader()
@@ -132,6 +146,24 @@ def _read_paste(into: Contents, text: str, file: str, name: str, ids: Mapping[st
             errors.append(bad)
     if len(errors) == len(readers):
         raise errors[0]
+
+
+def _is_acpidump(text: str) -> bool:
+    from quiesce.snapshot.acpidump import is_acpidump
+
+    return is_acpidump(text)
+
+
+def _read_lspci(text: str, file: str, name: str, ids: Mapping[str, Ids] | None) -> MachineDescription:
+    from quiesce.snapshot.lspci import read_lspci
+
+    return _with_cmdline(read_lspci(text, file, name, ids), text)
+
+
+def _read_dmesg(text: str, file: str, name: str) -> MachineDescription:
+    from quiesce.snapshot.dmesg import read_dmesg
+
+    return read_dmesg(text, file, name)
 
 
 def _with_cmdline(found: MachineDescription, text: str) -> MachineDescription:
@@ -146,7 +178,11 @@ def _with_cmdline(found: MachineDescription, text: str) -> MachineDescription:
 def checked(found: MachineDescription, file: str) -> MachineDescription:
     """Read the tables now, so that a bad one is reported with its file."""
     if found.ivrs is not None:
+        from quiesce.snapshot.ivrs import read_ivrs
+
         read_ivrs(found.ivrs, f"{file} (IVRS)")
     if found.dmar is not None:
+        from quiesce.snapshot.dmar import read_dmar
+
         read_dmar(found.dmar, f"{file} (DMAR)")
     return found

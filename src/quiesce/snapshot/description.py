@@ -66,3 +66,9 @@ class MachineDescription:
     def function(self, bdf: Bdf) -> FunctionDescription | None:
         """Return the function at an address, or None."""
         return next((item for item in self.functions if item.bdf == bdf), None)
+
+
+class BootLog(MachineDescription):
+    """A machine as a log tells of it: what was found at some time, not what is there at one time."""
+
+    __slots__ = ()

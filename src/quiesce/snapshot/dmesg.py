@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from quiesce.snapshot import pci_regs as r
 from quiesce.snapshot.bdf import Bdf
-from quiesce.snapshot.description import FunctionDescription, MachineDescription
+from quiesce.snapshot.description import BootLog, FunctionDescription
 from quiesce.snapshot.errors import BadInput
 from quiesce.snapshot.kernel_log import CUT_MARK, log_lines
 from quiesce.snapshot.log_facts import Facts, describe, identify, read_message
@@ -83,12 +83,6 @@ class _Boot:
                 self.by_text[text] = found
                 self.on_bus.setdefault(bdf[:2], []).append(found)
         return found
-
-
-class BootLog(MachineDescription):
-    """A machine as a log tells of it: what was found at some time, not what is there at one time."""
-
-    __slots__ = ()
 
 
 def read_dmesg(text: str, file: str, name: str = "") -> BootLog:
