@@ -102,3 +102,8 @@ def test_any_mixture_of_lines_is_a_case_or_bad_input(lines: list[str]) -> None:
 def test_a_kernel_set_is_edited_by_commit_prefix_and_slug() -> None:
     name = parse_kernel("v6.11 + intx-gfp-atomic - fc8c818e7569").name
     assert name == "v6.11 + intx-gfp-atomic - fc8c818e7569"
+
+
+def test_a_case_is_a_page_of_text() -> None:
+    with pytest.raises(BadInput, match="at most 1 MiB"):
+        parse_case("case x\n" + "source y\n" * 200_000)

@@ -11,7 +11,7 @@ from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import FunctionDescription
 from quiesce.snapshot.errors import BadInput
 from quiesce.snapshot.lspci import read_lspci, write
-from quiesce.snapshot.read import read_machine
+from quiesce.snapshot.read import read_machine, read_text
 from snapshot.snapdata import SHIPPED, dump, header, hex_lines, steady
 
 ONE = header()
@@ -167,3 +167,11 @@ def test_lspci_itself_reads_any_size_and_domain(size: int, first: bytes, tmp_pat
 def _bytes_of(printed: str) -> str:
     """Leave out what lspci says about a function besides its bytes: of a virtual function it does not know the ids."""
     return re.sub(r"^(\S+\.[0-7]) .*", r"\1", printed, flags=re.MULTILINE)
+
+
+def test_a_byte_that_is_none_in_an_otherwise_perfect_dump() -> None:
+    """The fast way through a whole dump gives up on it, and the line is noted."""
+    text = write(read_text("machine m\n00:01.0 root-port bus=01\n", "m").functions)
+    found = read_lspci(text.replace("30: 00 00", "30: 00 0h", 1), "dump")
+    assert found.functions[0].known is not None
+    assert not found.functions[0].known[0x31]

@@ -224,6 +224,9 @@ def test_sleep() -> None:
         assert guest.suspend(lambda: asleep.append(guest.config(BDF, 2))) == 0
         assert asleep == [b"\x34\x12"]
         assert guest.config(BDF, 2) == b"\x34\x12"
+        with pytest.raises(Skipped, match="sleeps once"):
+            guest.suspend()
+        assert guest.config(BDF, 2) == b"\x34\x12"
 
 
 def test_a_second_kernel() -> None:

@@ -96,6 +96,8 @@ _KEYS = frozenset(
 )
 _ROW = re.compile(r"(\S+(?: [+-] \S+)*)\s*(.*)")
 _COUNT = re.compile(r"[0-9]{1,4}")
+_LONGEST = 1 << 20
+"""Characters of a case; the longest printed traces stay far below."""
 MOST = 9999
 """The largest depth and the most windows or faults that may be asked for."""
 _WISHES = ("event", "says", "waits")
@@ -105,6 +107,8 @@ _IGNORED = frozenset({"verdict", "Observation"})
 
 def parse_case(text: str, path: str = "case") -> Case:
     """Read a case; raises BadInput with the line that is wrong."""
+    if len(text) > _LONGEST:
+        raise BadInput(path, "", f"a page of text, at most {_LONGEST >> 20} MiB")
     sections = _sections(text, path)
     if not sections or sections[0].key != "case":
         raise BadInput(path, "line 1", "'case NAME' first")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +122,7 @@ _FINAL = 99
 NEWEST = "v7.3"
 
 
+@lru_cache(maxsize=1024)
 def version_key(version: str) -> tuple[int, ...]:
     """Return a key that orders mainline tags; raises UnknownKernel for anything else."""
     match = _VERSION.fullmatch(version)
@@ -135,6 +136,12 @@ def version_key(version: str) -> tuple[int, ...]:
 
 def kernel(name: str) -> KernelSet:
     """Return the set of a mainline tag, ``v3.5`` to the newest known; raises UnknownKernel."""
+    return _kernel(name, len(_ALL))
+
+
+@lru_cache(maxsize=64)
+def _kernel(name: str, known: int) -> KernelSet:
+    """``known``: how many changes are entered; a set that was made before the last of them is not the same."""
     key = version_key(name)
     if not version_key("v3.5") <= key <= version_key(NEWEST):
         raise UnknownKernel(f"kernel {name!r} lies outside v3.5 to {NEWEST}, for which quiesce knows the changes")

@@ -15,7 +15,7 @@ from quiesce.snapshot.acpi import fields
 from quiesce.snapshot.acpi_layout import FieldValue
 from quiesce.snapshot.acpi_listing_names import BIT_NAMES, NAMES, UMBRELLAS
 
-_FIELD = re.compile(r"\[([0-9A-F]{3,8})h \d+ +([0-9A-F]+)(h?)\] +([^:]*?) : ?(.*)$")
+_FIELD = re.compile(r"\[([0-9A-F]{3,8})h \d+ +(?:([0-9]{1,8})|([0-9A-F]{1,8})h)\] +([^:]*?) : ?(.*)$")
 _MORE = re.compile(r"(?:/\* [0-9A-F]{3,8}h \d+ +\w+ \*/| {4}) *((?:[0-9A-F]{2} )+)")
 _BITS = re.compile(r" {4,}(\S[^:]*?) : ([0-9A-F]+)$")
 _LONGEST_LINE = 1000
@@ -70,7 +70,7 @@ def read_listing(text: str) -> list[ListedField]:
         line = line[:_LONGEST_LINE]
         match = _FIELD.match(line)
         if match:
-            size = int(match[2], 16 if match[3] else 10)
+            size = int(match[2]) if match[2] else int(match[3], 16)
             found.append(ListedField(int(match[1], 16), size, match[4], _without_comment(match[5])))
         elif found:
             found[-1] = _continued(found[-1], line)
@@ -157,7 +157,7 @@ def _field_differences(field: ListedField, mine: list[FieldValue]) -> Iterator[D
         yield Difference(field.offset, f"value of {field.name}", raw.hex(" "), field.value)
     if not _means(mine, field.name):
         yield Difference(field.offset, "name", names, field.name)
-    for name, value in field.bits:
+    for name, value in field.bits if mine else ():
         yield from _bit_differences(mine[0], field, name, value)
 
 

@@ -52,7 +52,9 @@ def _read(text: str, file: str, name: str, ids: Mapping[str, Ids]) -> MachineDes
     tree = read_trees(text)
     described = _describe_all(found, tree, ids)
     if not described:
-        raise BadInput(file, "", "lspci output: lines such as `00:1f.2 SATA controller: ...` with hex bytes below")
+        raise BadInput(
+            file, "", "a machine: lspci output (`00:1f.2 SATA controller...`), a boot log, tables, a recording..."
+        )
     _set_multifunction(described)
     _with_units(described, found.units)
     groups = {bdf: group for bdf, group in found.groups.items() if bdf in described}

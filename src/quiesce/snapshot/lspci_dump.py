@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 FULL_SIZES = (64, 256, 4096)
-_SHAPE = bytes(ord("h") if chr(code) in "0123456789abcdef" else code for code in range(256))
+_DIGIT = 0xFF
+"""The mark for a digit: no character that a text may have, and the byte itself is taken for another."""
+_SHAPE = bytes(_DIGIT if chr(code) in "0123456789abcdef" else code % _DIGIT for code in range(256))
 _SHORT, _LONG = 52, 53
 """Length of a line, with its end, whose offset has two or three digits."""
 _LOW = 16 * _SHORT
@@ -13,7 +15,7 @@ _LOW = 16 * _SHORT
 
 @cache
 def _template(length: int) -> bytes | None:
-    """Return the shape of the dump whose text has this length: ``h`` for each digit."""
+    """Return the shape of the dump whose text has this length: ``_DIGIT`` for each digit."""
     size = next((size for size in FULL_SIZES if text_size(size) == length), 0)
     lines = (f"{at:02x}: {bytes(16).hex(' ')}\n" for at in range(0, size, 16))
     return "".join(lines).encode().translate(_SHAPE) if size else None

@@ -38,7 +38,7 @@ class Outside(Inside):
     """The second kernel's command line; empty when the guest has no second kernel."""
     _sleeps = False
     _awake = 0
-    """Where the guest stands still when it has woken up."""
+    """Where the guest stands still when it has woken up; 0 before it has gone to sleep."""
     _debugger: Debugger
 
     def __init__(self) -> None:
@@ -118,6 +118,8 @@ class Outside(Inside):
         """
         if not self._sleeps:
             raise Skipped("this guest was not started to sleep")
+        if self._awake:
+            raise Skipped("a guest sleeps once: the second time QEMU's machine wakes up at once")
         self.ecam()
         self._stop_when_awake()
         number = self.vm.request("wr", b"%d\n/sys/power/state\nmem" % round(1000 * _FALL_ASLEEP_SECONDS))
