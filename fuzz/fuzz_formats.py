@@ -129,7 +129,7 @@ def predict_groups(data: bytes) -> object:
 def read_any_file(data: bytes) -> object:
     """Read a file of whatever kind, as from a folder or an archive."""
     found = _attribute("quiesce.snapshot.contents", "Contents")()
-    _attribute("quiesce.snapshot.read", "_read_data")(found, data, "file", "file")
+    _attribute("quiesce.snapshot.read", "read_data")(found, data, "file", "file")
     return found
 
 
