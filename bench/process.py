@@ -35,6 +35,8 @@ class Ran:
     """Largest resident set. A child cannot show less than the harness itself has, about 15 MiB."""
     output: str
     errors: str
+    processor: float = 0.0
+    """Seconds of processor time, the system's for it included."""
 
     def record(self) -> dict[str, Any]:
         """Return its JSON output; an empty record when it printed none."""
@@ -63,7 +65,8 @@ def run(command: Sequence[str], folder: Path | None = None) -> Ran:
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - begin
         child.returncode = os.waitstatus_to_exitcode(status)
-        return Ran(child.returncode, seconds, usage.ru_maxrss, _text(output), _text(errors))
+        processor = usage.ru_utime + usage.ru_stime
+        return Ran(child.returncode, seconds, usage.ru_maxrss, _text(output), _text(errors), processor)
 
 
 def run_all(commands: Sequence[Sequence[str]], folder: Path | None = None) -> Ran:

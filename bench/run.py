@@ -1,6 +1,6 @@
 """The benchmarks of quiesce; README.md beside it says what is measured. Never run as tests.
 
-python bench/run.py [peers] [cases] [growth] [micro] [--rounds N] [--json FILE]
+python bench/run.py [peers] [cases] [growth] [micro] [groups] [--rounds N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 from cases import measure_cases, measure_growth
 from compare import compare
+from groups import measure_groups
 from micro import measure_micro
 
-PARTS = ("peers", "cases", "growth", "micro")
+PARTS = ("peers", "cases", "growth", "micro", "groups")
 FORMAT = 1
 
 
@@ -52,6 +53,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             record["growth"] = measure_growth(args.limit, args.depth, args.devices, folder)
         if "micro" in parts:
             record["micro"] = measure_micro()
+        if "groups" in parts:
+            record["groups"] = measure_groups(args.rounds, folder)
     return record
 
 

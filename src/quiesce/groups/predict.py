@@ -22,6 +22,7 @@ from quiesce.kernel import changes
 from quiesce.kernel.kernelset import KernelSet
 from quiesce.kernel.parameters import Parameters
 from quiesce.snapshot.description import MachineDescription
+from quiesce.snapshot.garbage import no_collection, set_aside
 
 
 class Undecided(NamedTuple):
@@ -72,7 +73,8 @@ def predict(
     """
     kind, evidence = (iommu, "") if iommu else iommu_kind(description)
     kind = None if kind == "none" else kind
-    m = LightMachine(description, kind)
+    with no_collection():
+        m = LightMachine(description, kind)
     parameters = parameters or Parameters()
     notes = [*description.notes, *_notes(m, evidence, kernel)]
     everything = tuple(str(fn.bdf) for fn in m.functions.values())
@@ -83,8 +85,9 @@ def predict(
         return Prediction(kernel.name, kind, tuple(map(tuple, groups)), tuple(alone), notes=tuple(notes))
     if changes.CENTRAL_GROUP_LOOKUP not in kernel:
         return _before_3_17(description, m, kernel, notes)
-    parts = (outcomes_of(m, lambda: LightKernel(m, kernel, parameters), unit, order) for unit in units_of(m))
-    outcomes = [outcome for found in parts for outcome in found]
+    with set_aside():
+        parts = (outcomes_of(m, lambda: LightKernel(m, kernel, parameters), unit, order) for unit in units_of(m))
+        outcomes = [outcome for found in parts for outcome in found]
     return _assembled(kernel, kind, outcomes, notes)
 
 

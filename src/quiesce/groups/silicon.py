@@ -34,22 +34,16 @@ class Silicon:
         self.header_type = image[r.PCI_HEADER_TYPE] & r.PCI_HEADER_TYPE_MASK
         self.assumed = assumed
         """What was filled in, in words; empty when the snapshot told all."""
-
-    @cached_property
-    def capabilities(self) -> dict[int, int]:
+        self.capabilities = topology.capability_list(image)
         """First offset of every capability."""
-        return topology.capability_list(self.image)
+        at = self.capabilities.get(r.PCI_CAP_ID_EXP, 0)
+        self.pcie_type: int | None = None if not at else u16(image, at + r.PCI_EXP_FLAGS) >> 4 & 0xF
+        """PCI_EXP_TYPE_*, or None for conventional PCI."""
 
     @cached_property
     def extended(self) -> dict[int, int]:
         """First offset of every extended capability."""
         return topology.extended_capability_list(self.image)
-
-    @cached_property
-    def pcie_type(self) -> int | None:
-        """PCI_EXP_TYPE_*, or None for conventional PCI."""
-        at = self.capabilities.get(r.PCI_CAP_ID_EXP, 0)
-        return None if not at else u16(self.image, at + r.PCI_EXP_FLAGS) >> 4 & 0xF
 
     @property
     def is_bridge(self) -> bool:

@@ -57,4 +57,5 @@ class Bdf(NamedTuple):
         return self[:3]
 
     def __str__(self) -> str:
-        return f"{self.segment:04x}:{self.short}"
+        segment, bus, device, function = self
+        return f"{segment:04x}:{bus:02x}:{device:02x}.{function}"

@@ -11,16 +11,15 @@ functions, ``lspci_tree`` and ``lspci_tables`` read pictures and tables, ``lspci
 
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from quiesce.snapshot import pci_regs as r
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import FunctionDescription, MachineDescription
 from quiesce.snapshot.errors import BadInput
+from quiesce.snapshot.garbage import no_collection
 from quiesce.snapshot.image import Image
 from quiesce.snapshot.lspci_blocks import Found, Sighting, find_blocks
 from quiesce.snapshot.lspci_combine import Description, Part, describe
@@ -42,7 +41,7 @@ def read_lspci(text: str, file: str, name: str = "", ids: Mapping[str, Ids] | No
 
     Raises BadInput when there is no function in it.
     """
-    with _no_collection():
+    with no_collection():
         return _read(restored(text), file, name, ids or {})
 
 
@@ -66,18 +65,6 @@ def _read(text: str, file: str, name: str, ids: Mapping[str, Ids]) -> MachineDes
         recorded_groups=_groups(groups),
         recorded_ungrouped=tuple(map(str, _ungrouped(described, groups, found))),
     )
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Leave out the search for cycles, of which reading makes none; with 100,000 functions it takes a third."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 # -- from places in the text to functions ------------------------------------------------------------------------

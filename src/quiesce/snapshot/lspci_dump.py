@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 FULL_SIZES = (64, 256, 4096)
 _DIGIT = 0xFF
@@ -13,7 +13,7 @@ _SHORT, _LONG = 52, 53
 _LOW = 16 * _SHORT
 
 
-@cache
+@lru_cache(maxsize=16)
 def _template(length: int) -> bytes | None:
     """Return the shape of the dump whose text has this length: ``_DIGIT`` for each digit."""
     size = next((size for size in FULL_SIZES if text_size(size) == length), 0)

@@ -10,6 +10,7 @@ import re
 
 from quiesce.snapshot.bdf import Bdf
 from quiesce.snapshot.description import FunctionDescription, MachineDescription
+from quiesce.snapshot.garbage import no_collection
 from quiesce.snapshot.lspci_dump import text_size, whole_dump
 
 _HEADLINE = re.compile(rb"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7]) ([ -~]+)")
@@ -17,6 +18,8 @@ _NUMBERS = re.compile(rb"[0-9a-f]{4}: [0-9a-f]{4}:[0-9a-f]{4}(?: \(rev [0-9a-f]{
 """What follows the address under ``-n``: no name in it."""
 _ADDRESS = rb"[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]"
 """In a name it would be a second one."""
+_DAMAGED = rb"[&<>=]"
+"""What may be an entity, a tag or a quoting mark; ``lspci_paste`` undoes those."""
 _SILENT = b"\xff\xff\xff\xff"
 _FIRST = b"\n00: "
 _LONGEST = 400
@@ -29,6 +32,14 @@ def read_plain(data: bytes, file: str, name: str) -> MachineDescription | None:
     """Read a dump; None when something in it is not as lspci prints it, or takes a note."""
     if _FIRST not in data[:_LONGEST]:
         return None
+    with no_collection():
+        found = _functions(data)
+    if found is None:
+        return None
+    return MachineDescription(name or "machine", tuple(found[bdf] for bdf in sorted(found)), source=file)
+
+
+def _functions(data: bytes) -> dict[Bdf, FunctionDescription] | None:
     found: dict[Bdf, FunctionDescription] = {}
     at, end = 0, len(data)
     while at < end:
@@ -39,7 +50,7 @@ def read_plain(data: bytes, file: str, name: str) -> MachineDescription | None:
             return None
         found[item.bdf] = item
         at = stop + 1
-    return MachineDescription(name or "machine", tuple(found[bdf] for bdf in sorted(found)), source=file)
+    return found
 
 
 def _end_of_dump(data: bytes, first: int) -> int:
@@ -70,7 +81,7 @@ def _attributes(words: bytes) -> dict[str, str] | None:
     from quiesce.snapshot.lspci_headline import read_headline
 
     headline = read_headline(words.decode("ascii").rstrip())
-    if re.search(_ADDRESS, words) or not headline.name or headline.class_code is None:
+    if re.search(_ADDRESS, words) or re.search(_DAMAGED, words) or not headline.name or headline.class_code is None:
         return None
     port = headline.port
     return {"name": headline.name, **({"pcie-type": port} if port else {})}
