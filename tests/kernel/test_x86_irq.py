@@ -317,3 +317,12 @@ class TestLeakedPins:
         k = make(BEFORE_COUNTING)
         x86_irq.pcibios_enable_irq(k, device(k, AHCI))
         assert x86_irq.leaked_pins(k) == ()
+
+
+def test_a_pin_that_no_function_has() -> None:
+    """Some hardware and any dead device reads more than four there; the line is named by its letter all the same."""
+    k = make("v6.12")
+    dev = device(k, AHCI)
+    dev.pin = 0xFF
+    dev.irq = 0
+    assert x86_irq.pcibios_enable_irq(k, dev) == 0

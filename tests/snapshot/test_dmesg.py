@@ -218,6 +218,11 @@ def test_saved_header_words_are_the_registers_themselves() -> None:
     assert value(item, r.PCI_HEADER_TYPE, 1) == (0x81, 0xFF)
 
 
+def test_saved_words_of_a_device_that_was_gone_say_nothing() -> None:
+    item = only(PORT, "pcieport 0000:00:1c.0: save config 0x3c: 0xffffffff")
+    assert value(item, r.PCI_INTERRUPT_PIN, 1)[1] == 0
+
+
 def test_several_functions_of_a_device_show_that_it_is_multifunction() -> None:
     found = log(PORT, PORT.replace("1c.0", "1c.4"), DISK)
     assert [value(item, r.PCI_HEADER_TYPE, 1) for item in found.functions] == [(0x81, 0xFF), (1, 0x7F), (0, 0x7F)]

@@ -62,7 +62,7 @@ def pcibios_enable_irq(k: Kernel, dev: PciDev) -> int:
     if dev.pin == 0 or (dev.irq_managed and dev.irq > 0):
         return 0
     gsi = interrupts.gsi_of(k.machine, dev.hw)
-    pin = f"{dev.driver or 'pci'} {dev.bdf}: PCI INT {'?ABCD'[dev.pin]}"
+    pin = f"{dev.driver or 'pci'} {dev.bdf}: PCI INT {chr(ord('A') + dev.pin - 1)}"
     if gsi < 0:
         k.printk("warn", f"{pin}: no GSI")
         return 0

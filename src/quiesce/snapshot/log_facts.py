@@ -269,10 +269,12 @@ _SAVED = re.compile(
 
 def _saved(facts: Facts, message: str) -> None:
     """Pci_save_state with debugging on: whole dwords of the header. The pointer to the capability list is left out,
-    because the list that is laid out here is elsewhere.
+    because the list that is laid out here is elsewhere; all ones came from a device that was gone.
     """
     match = _SAVED.match(message)
-    if match is not None and (at := int(match[1], 16)) <= 0x3C and at % 4 == 0 and at != r.PCI_CAPABILITY_LIST:
+    if match is None or match[2] == "ffffffff":
+        return
+    if (at := int(match[1], 16)) <= 0x3C and at % 4 == 0 and at != r.PCI_CAPABILITY_LIST:
         facts.words[at] = int(match[2], 16)
 
 
