@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import pickle
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,14 @@ def test_adding_what_a_revert_took_away_takes_the_revert_away() -> None:
     assert changes.REVERT_PCIBIOS_ALLOC_IRQ not in edited
     assert changes.PCIBIOS_ALLOC_IRQ not in kernel("v4.3").edited(with_=["6c777e8799a9"])
     assert changes.PCIBIOS_ALLOC_IRQ in kernel("v4.5").edited(without=["6c777e8799a9"])
+
+
+def test_a_change_that_comes_back_from_another_process_is_the_same_one() -> None:
+    kept = pickle.loads(pickle.dumps(kernel("v6.12")))
+    assert kept == kernel("v6.12")
+    assert changes.CONFIG_ACS_PARAMETER in kept
+    assert changes.ACS_IN_DMA_CONFIGURE not in kept
+    assert pickle.loads(pickle.dumps(unmodelled()[0])) is unmodelled()[0]
 
 
 def test_a_set_is_named_so_that_it_can_be_read_back() -> None:

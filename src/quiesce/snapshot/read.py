@@ -101,7 +101,7 @@ def _read_source(source: str | Path) -> list[MachineDescription]:
         read_data(found, data, "standard input", "standard-input")
         return found.gathered("standard-input", "standard input")
     if not _is_folder(source):
-        label, name = os.path.normpath(source), _name_of(source)
+        label, name = str(source), _name_of(source)
         read_data(found, read_limited(source), label, name)
         return found.gathered(name, label)
     from pathlib import Path
