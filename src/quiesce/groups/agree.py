@@ -102,7 +102,7 @@ def compare(truth: Truth, description: MachineDescription | None = None) -> Agre
     """Predict a machine's groups and compare; raises BadInput when its source cannot be read."""
     description = description or read_machine(truth.source)
     found = predict(description, kernel_of(truth.kernel), iommu=truth.platform)
-    seen = {str(item.bdf) for item in description.functions}
+    seen = {str(item.bdf) for item in description.functions if item.present}
     truth_seen = [tuple(bdf for bdf in group if bdf in seen) for group in truth.groups]
     wrong = [group for group in truth_seen if group and not allowed(found, group)]
     functions = sum(len(group) for group in truth.groups)
@@ -124,9 +124,9 @@ def allowed(found: Prediction, group: Iterable[str]) -> bool:
     wanted = set(group)
     if any(set(item) == wanted for item in found.groups):
         return True
-    return any(wanted & set(item.functions) for item in found.undecided) and all(
-        _among(wanted & set(item.functions), item) for item in found.undecided if wanted & set(item.functions)
-    )
+    asked = [item for item in found.undecided if not wanted.isdisjoint(item.functions)]
+    open_ones = {bdf for item in asked for bdf in item.functions}
+    return wanted <= open_ones and all(_among(wanted.intersection(item.functions), item) for item in asked)
 
 
 def _among(wanted: set[str], question: Undecided) -> bool:

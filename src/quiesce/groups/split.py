@@ -22,10 +22,13 @@ def outcomes_of(m: LightMachine, new_kernel: NewKernel, unit: Unit, order: Seque
     if whole.complete or len({fn.bdf.slot for fn in unit}) == 1:
         return [whole]
     found: list[Outcome] = []
+    below = list(_below(m, unit))
+    merging = {bridge.bdf for bridge in dict.fromkeys(bridge for bridge, _ in below) if _may_merge(new_kernel, bridge)}
     for part in _slots(m, [fn for fn in unit if fn.upstream is None or fn.is_virtfn]):
-        found += _apart(m, new_kernel, part, order)
-    for bridge, part in _below(m, unit):
-        found += _apart(m, new_kernel, part, order, _may_merge(m, new_kernel, bridge), bridge)
+        joined = [fn.path for fn in part if fn.bdf in merging]
+        found += [_joined_from_below(outcome, joined) for outcome in _apart(m, new_kernel, part, order)]
+    for bridge, part in below:
+        found += _apart(m, new_kernel, part, order, bridge.bdf in merging, bridge)
     return found
 
 
@@ -94,13 +97,33 @@ def _with_block(outcome: Outcome, above: str) -> Outcome:
         conditions.append((f"the way up through {above} is not isolated: one group with what is there",))
         without.append(())
     asked = (*outcome.asked, f"whether the way up through {above} is isolated (all functions here may join it)")
-    return Outcome(
-        (), outcome.ungrouped, covered, tuple(alternatives), tuple(without), tuple(conditions), asked,
-        outcome.complete, outcome.messages,
-    )  # fmt: skip
+    return outcome._replace(
+        groups=(),
+        functions=covered,
+        alternatives=tuple(alternatives),
+        without_group=tuple(without),
+        conditions=tuple(conditions),
+        asked=asked,
+    )
 
 
-def _may_merge(m: LightMachine, new_kernel: NewKernel, bridge: LightFunction) -> bool:
+def _joined_from_below(outcome: Outcome, bridges: Sequence[str]) -> Outcome:
+    """Leave groups open that what is below some bridges may join; their other members are as they are."""
+    if not bridges:
+        return outcome
+    words = f"whether {' '.join(bridges)} isolates what is below (it may join the group)"
+    rest, conditions = outcome.alternatives or ((),), outcome.conditions or ((),)
+    return outcome._replace(
+        groups=(),
+        functions=tuple(sorted({bdf for group in outcome.groups for bdf in group} | set(outcome.functions))),
+        alternatives=tuple(tuple(sorted((*outcome.groups, *item))) for item in rest),
+        without_group=outcome.without_group or ((),),
+        conditions=conditions,
+        asked=(*outcome.asked, words),
+    )
+
+
+def _may_merge(new_kernel: NewKernel, bridge: LightFunction) -> bool:
     """Whether a bridge may be one that does not isolate what is below it."""
     if bridge.open:
         return True
