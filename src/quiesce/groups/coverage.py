@@ -11,7 +11,10 @@ from quiesce.machine.covering import unit_number
 
 if TYPE_CHECKING:
     from quiesce.kernel.group_view import KernelView
+    from quiesce.snapshot.ivrs import IvrsUnit
 
+_WITH_END = ("range", "ext-range")
+"""Entries of the IVRS table that have an end, and no alias."""
 BY_DRIVER = ("arm", "virtio")
 """Kinds of which the firmware's description of a device is read when a driver comes (before v6.15)."""
 
@@ -22,7 +25,7 @@ def meets_iommu(k: KernelView, m: LightMachine, fn: LightFunction) -> bool:
     A source that names no driver at all says nothing about that.
     """
     if m.iommu not in BY_DRIVER:
-        return unit_number(m, fn) >= 0 or _first_of_all(k, m, fn)
+        return unit_number(m, fn) >= 0 or covered_by_mistake(k, m, fn)
     if not _described(m, fn):
         return False
     return fn.item.attributes.get("driver") is not None or not needs_driver(k, m)
@@ -35,8 +38,22 @@ def _described(m: LightMachine, fn: LightFunction) -> bool:
     return m.viot is None or m.viot.iommu_of(fn.bdf.requester_id, fn.bdf.segment) is not None
 
 
-def _first_of_all(k: KernelView, m: LightMachine, fn: LightFunction) -> bool:
-    return m.iommu == "amd" and fn.bdf == (0, 0, 0, 0) and k.has(changes.AMD_COVERS_DEVID_0)
+def covered_by_mistake(k: KernelView, m: LightMachine, fn: LightFunction) -> bool:
+    """drivers/iommu/amd/init.c ``init_iommu_from_acpi``, v6.14 to v6.16. Kept: at the end of a range the alias of an
+    earlier entry is covered too, which is requester id 0 as long as the block had none. Without a table, firmware is
+    taken to describe a range first, as that of Zen machines does.
+    """
+    if m.iommu != "amd" or fn.bdf[1:] != (0, 0, 0) or not k.has(changes.AMD_RANGE_COVERS_ALIAS):
+        return False
+    if m.ivrs is None:
+        return fn.bdf.segment == 0
+    return any(_starts_with_range(unit) for unit in m.ivrs.units if unit.segment == fn.bdf.segment)
+
+
+def _starts_with_range(unit: IvrsUnit) -> bool:
+    """Whether a range ends before any entry has an alias."""
+    kinds = (entry.kind for entry in unit.entries if entry.kind in _WITH_END or entry.alias is not None)
+    return next(kinds, "") in _WITH_END
 
 
 def coverage_is_open(k: KernelView, m: LightMachine, fn: LightFunction) -> bool:

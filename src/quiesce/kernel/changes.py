@@ -125,11 +125,14 @@ ACS_ENABLED_WITHOUT_CAP = _merged(
     "462b58fb0339", "v5.10-rc3", "PCI core ACS", "ACS enable asks the quirks for devices without the capability again"
 )
 ACS_IN_DMA_CONFIGURE = _merged("c41e2fb67e26", "v7.0-rc1", "PCI core ACS", "ACS enabled from pci_dma_configure()")
-AMD_COVERS_DEVID_0 = _merged(
-    "amd-covers-devid-0",
+AMD_RANGE_COVERS_ALIAS = _merged(
+    "7bea695ada0e",
     "v6.14-rc1",
     "iommu/amd",
-    "requester id 0 counts as covered though the IVRS table begins behind it (seen in logs from 6.14 on, not traced)",
+    "every IVRS range covers the last alias too, requester id 0 before any alias",
+)
+AMD_RANGE_WITHOUT_ALIAS = _merged(
+    "a0c17ed907ac", "v6.17-rc7", "iommu/amd", "an IVRS range covers an alias only if it has one", undoes="7bea695ada0e"
 )
 MSIX_MASK_UNUSED = _merged("7d5ec3d36123", "v5.14-rc7", "PCI/MSI", "all unused MSI-X entries masked")
 MSIX_MASKALL_FIRST = _merged(
